@@ -1,0 +1,166 @@
+"""Files that are never half-written: atomic replacement, append-only JSON Lines, digests, contained paths."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ofa_tvm.errors import InvalidRecordError, OutputError
+
+
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write below `path` into an `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; free some space there or name another place with --out"
+        ) from error
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part.
+
+    Raises
+    ------
+    OutputError
+        The file can't be written (disk full, read-only, a directory is in the way).
+    """
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, atomically."""
+    write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+@contextlib.contextmanager
+def directory_atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary directory that becomes `path` if the body succeeds and vanishes if it does not.
+
+    An existing `path` is replaced as a whole, and only at the end.
+
+    Raises
+    ------
+    OutputError
+        The directory can't be written.
+    """
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            if path.exists():
+                replaced = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+                path.rename(replaced / "replaced")
+                temporary.rename(path)
+                shutil.rmtree(replaced)
+            else:
+                temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one record to a JSON Lines file, locked against other writers and flushed to the disk.
+
+    A last line torn by an earlier kill is cut off first, so that no record is glued to it.
+
+    Raises
+    ------
+    OutputError
+        The file can't be written; it then ends where it ended before.
+    """
+    line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            end = _end_of_last_whole_line(stream)
+            stream.truncate(end)
+            try:
+                stream.write(line)
+                stream.flush()
+                os.fsync(stream.fileno())
+            except OSError:
+                os.truncate(path, end)
+                raise
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a JSON Lines file; a missing file has no records, and a torn last line is left out.
+
+    Raises
+    ------
+    InvalidRecordError
+        A line other than the last is not a JSON object.
+    """
+    if not path.exists():
+        return []
+    records = []
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise InvalidRecordError(f"{path}, line {number}: not a JSON object; remove the line or the file")
+        records.append(record)
+    return records
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def inside(folder: Path, relative: str) -> Path:
+    """The path of `relative` below `folder`.
+
+    Raises
+    ------
+    OutputError
+        The path is absolute or leaves the folder.
+    """
+    path = (folder / relative).resolve()
+    if Path(relative).is_absolute() or not path.is_relative_to(folder.resolve()):
+        raise OutputError(f"{relative!r} leaves {folder}; use a path inside it")
+    return path
+
+
+def _end_of_last_whole_line(stream: Any) -> int:
+    """Offset just behind the last newline, in bytes."""
+    size = stream.seek(0, os.SEEK_END)
+    block = 1 << 16
+    while size > 0:
+        start = max(0, size - block)
+        stream.seek(start)
+        newline = stream.read(size - start).rfind(b"\n")
+        if newline >= 0:
+            return int(start + newline + 1)
+        size = start
+    return 0

@@ -1,0 +1,1 @@
+"""The weight-sharing network: elastic layers, extraction of stand-alone subnets, BN calibration, checkpoints."""

@@ -1,0 +1,110 @@
+"""Group the operators of a graph into fused kernels: convolution, bias, activation, residual add."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ofa_tvm.compiler.passes.activations import ActivationMatch, find_activations
+from ofa_tvm.compiler.passes.anchors import Anchor, find_anchor
+from ofa_tvm.compiler.passes.graph import Graph, Var, is_variable, operator_name, shape
+from ofa_tvm.space.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class FusedKernel:
+    """A group of operators that one kernel computes.
+
+    Attributes
+    ----------
+    inputs
+        In the kernel's argument order: data, factors of a ``scale``, residual.
+    members
+        The variables it computes, its output last; nothing else reads the others.
+    weight, bias
+        `(OC, IC / groups, k, k)` and `(OC,)`, None for a ``pool`` or a ``scale``. A bias is always there with a weight.
+    """
+
+    workload: Workload
+    inputs: tuple[Var, ...]
+    members: tuple[Var, ...]
+    weight: np.ndarray | None = field(default=None, compare=False)
+    bias: np.ndarray | None = field(default=None, compare=False)
+
+    @property
+    def output(self) -> Var:
+        """The variable that later operators read."""
+        return self.members[-1]
+
+
+def find_kernels(graph: Graph) -> dict[Var, FusedKernel]:
+    """The fused kernels of a graph by their outputs; operators in none of them are left to TVM's legalisation."""
+    activations = find_activations(graph)
+    kernels: dict[Var, FusedKernel] = {}
+    taken: set[Var] = {member for match in activations.values() for member in match.members}
+    for variable in graph.bindings:
+        anchor = None if variable in taken else find_anchor(graph, variable)
+        if anchor is not None:
+            kernel = _grow(graph, anchor, activations, taken)
+            kernels[kernel.output] = kernel
+            taken.update(kernel.members)
+    return kernels
+
+
+def _grow(
+    graph: Graph, anchor: Anchor, activations: dict[Var, ActivationMatch], taken: set[Var]
+) -> FusedKernel:
+    """Take in what follows the anchor, as far as nothing else reads the values between."""
+    kernel = FusedKernel(anchor.workload, anchor.inputs, anchor.members, anchor.weight)
+    if anchor.weight is None:
+        return kernel
+    kernel = _take_bias(graph, kernel, taken)
+    kernel = _take_activation(graph, kernel, activations)
+    return _take_residual(graph, kernel, taken)
+
+
+def _take_bias(graph: Graph, kernel: FusedKernel, taken: set[Var]) -> FusedKernel:
+    channels = kernel.workload.out_channels
+    without = replace(kernel, bias=np.zeros(channels, np.float32))
+    reader = _following_add(graph, kernel, taken)
+    if reader is None:
+        return without
+    value = next((value for value in map(graph.constant, graph.bindings[reader].args) if value is not None), None)
+    sizes = (1, channels, 1, 1)[: len(shape(reader) or ())]
+    if value is None or value.ndim > len(sizes) or not _broadcasts(value.shape, sizes):
+        return without
+    bias = np.broadcast_to(value, sizes).reshape(channels)
+    return replace(kernel, bias=bias, members=(*kernel.members, reader))
+
+
+def _take_activation(graph: Graph, kernel: FusedKernel, activations: dict[Var, ActivationMatch]) -> FusedKernel:
+    match = activations.get(kernel.output)
+    if match is None or match.reads != graph.uses(kernel.output) or shape(match.output) != shape(kernel.output):
+        return kernel
+    inner = tuple(member for member in match.members if not member.same_as(match.output))
+    workload = replace(kernel.workload, activation=match.activation)
+    return replace(kernel, workload=workload, members=(*kernel.members, *inner, match.output))
+
+
+def _take_residual(graph: Graph, kernel: FusedKernel, taken: set[Var]) -> FusedKernel:
+    reader = _following_add(graph, kernel, taken)
+    if reader is None:
+        return kernel
+    other = next(argument for argument in graph.bindings[reader].args if not argument.same_as(kernel.output))
+    if not is_variable(other) or graph.constant(other) is not None or shape(other) != shape(kernel.output):
+        return kernel
+    workload = replace(kernel.workload, residual=True)
+    return replace(kernel, workload=workload, inputs=(*kernel.inputs, other), members=(*kernel.members, reader))
+
+
+def _following_add(graph: Graph, kernel: FusedKernel, taken: set[Var]) -> Var | None:
+    """The sum with something else of the same shape that is all that reads the kernel's output."""
+    reader = graph.only_reader(kernel.output)
+    is_add = reader is not None and operator_name(graph.bindings[reader]) == "relax.add"
+    return reader if is_add and reader not in taken and shape(reader) == shape(kernel.output) else None
+
+
+def _broadcasts(sizes: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    tail = target[len(target) - len(sizes) :]
+    return all(size in (1, wanted) for size, wanted in zip(sizes, tail, strict=True))

@@ -1,0 +1,66 @@
+"""The null device: no hardware; latencies by a roofline, the same on every machine and at every call."""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm.runtime.vm import VirtualMachine
+
+from ofa_tvm.errors import MeasurementError
+from ofa_tvm.measurement.device import Device, Float32Array
+from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
+from ofa_tvm.measurement.rpc_session import first_tensor
+from ofa_tvm.space.workload import Kind, Workload
+from ofa_tvm.targets import MeasurementProtocol, Target
+
+# A small invented core, of the order of a Cortex-A72. Depthwise convolutions reuse less, so they peak lower.
+PEAK_MACS_PER_MS: dict[Kind, float] = {
+    "conv": 5e6,
+    "pointwise": 6e6,
+    "depthwise": 3e6,
+    "pool": 2e6,
+    "scale": 2e6,
+}
+BANDWIDTH_BYTES_PER_MS = 4e6
+KERNEL_OVERHEAD_MS = 0.002
+SUBNET_OVERHEAD_MS = 0.02
+
+
+class NullDevice(Device):
+    """Computes latencies from workloads; runs subnets in this process, so that their outputs are real."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    @property
+    def name(self) -> str:
+        return f"{self._target.name}: roofline cost model, nothing was measured"
+
+    @property
+    def emulated(self) -> bool:
+        return True
+
+    def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
+        latency_ms = (
+            kernel_ms(job.workload)
+            if isinstance(job, KernelJob)
+            else SUBNET_OVERHEAD_MS + sum(kernel_ms(workload) for workload in job.workloads)
+        )
+        return (latency_ms,) * protocol.repeats
+
+    def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
+        if inputs.shape != job.input_shape:
+            raise MeasurementError(f"{job.label} takes an input of shape {job.input_shape}, not {inputs.shape}")
+        try:
+            machine = VirtualMachine(tvm.runtime.load_module(str(job.library)), tvm.cpu())
+            output = machine["main"](tvm.runtime.tensor(inputs, tvm.cpu()))
+        except Exception as error:  # TVM raises builtin types of all kinds
+            raise MeasurementError(f"{job.label} failed on {self.name}: {error}") from error
+        return np.asarray(first_tensor(output).numpy(), dtype=np.float32)
+
+
+def kernel_ms(workload: Workload) -> float:
+    """Roofline: limited by arithmetic or by memory, plus the cost of a call."""
+    compute_ms = workload.macs / PEAK_MACS_PER_MS[workload.kind]
+    memory_ms = workload.traffic_bytes / BANDWIDTH_BYTES_PER_MS
+    return max(compute_ms, memory_ms) + KERNEL_OVERHEAD_MS

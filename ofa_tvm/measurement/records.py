@@ -1,0 +1,148 @@
+"""Measurement records: an append-only JSON Lines file of everything that was measured, failures included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ofa_tvm.errors import InvalidRecordError
+from ofa_tvm.files import append_json_line, read_json_lines
+from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome
+from ofa_tvm.space.workload import Workload
+
+
+def _workload(value: Any) -> Any:
+    """A workload from its dict; pydantic alone would let unknown keys pass."""
+    if not isinstance(value, dict):
+        return value
+    try:
+        return Workload(**value)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    target: str = Field(min_length=1)
+    outcome: Measurement | MeasurementFailure
+
+    @property
+    def key(self) -> str:
+        """What was measured: equal for two measurements of the same thing on the same target."""
+        return json.dumps(self.model_dump(mode="json", exclude={"outcome"}), sort_keys=True)
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """The measurement, unless it failed."""
+        return self.outcome if isinstance(self.outcome, Measurement) else None
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed, if it did."""
+        return self.outcome.error if isinstance(self.outcome, MeasurementFailure) else None
+
+
+class KernelRecord(_Record):
+    """A kernel as measured.
+
+    Attributes
+    ----------
+    parameters
+        Of the schedule template, as plain JSON values.
+    """
+
+    record: Literal["kernel"] = "kernel"
+    workload: Annotated[Workload, BeforeValidator(_workload)]
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class SubnetRecord(_Record):
+    """A whole subnet as measured.
+
+    Attributes
+    ----------
+    architecture
+        As `ofa_tvm.space.architecture.Architecture.to_dict` gives it.
+    resolution
+        Height and width of the input, in pixels.
+    """
+
+    record: Literal["subnet"] = "subnet"
+    architecture: dict[str, Any]
+    resolution: int = Field(ge=1)
+
+
+Record = KernelRecord | SubnetRecord
+RecordType = TypeVar("RecordType", KernelRecord, SubnetRecord)
+
+_ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="record")])
+
+
+class RecordStore:
+    """The records of one file, read once and kept up to date by `append`.
+
+    Raises
+    ------
+    InvalidRecordError
+        A line other than the last is damaged or does not fit the schema; the message has its number.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._records = [_parse(content, path, line) for line, content in enumerate(read_json_lines(path), start=1)]
+        self._by_key = {record.key: record for record in self._records}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    def of_type(self, record_type: type[RecordType]) -> list[RecordType]:
+        """All kernel records or all subnet records, in the order they were measured."""
+        return [record for record in self._records if isinstance(record, record_type)]
+
+    def kernel(self, target: str, workload: Workload, parameters: dict[str, Any]) -> KernelRecord | None:
+        """The latest record of this kernel on this target, or None if it was never tried."""
+        return self._latest(KernelRecord(target=target, outcome=_NO_OUTCOME, workload=workload, parameters=parameters))
+
+    def subnet(self, target: str, architecture: dict[str, Any], resolution: int) -> SubnetRecord | None:
+        """The latest record of this subnet on this target, or None if it was never tried."""
+        return self._latest(
+            SubnetRecord(target=target, outcome=_NO_OUTCOME, architecture=architecture, resolution=resolution)
+        )
+
+    def append(self, record: Record) -> None:
+        """Write a record to the file, and on to the disk, before anything else happens.
+
+        Raises
+        ------
+        OutputError
+            The file can't be written.
+        """
+        append_json_line(self.path, record.model_dump(mode="json"))
+        self._records.append(record)
+        self._by_key[record.key] = record
+
+    def _latest(self, wanted: RecordType) -> RecordType | None:
+        found = self._by_key.get(wanted.key)
+        return found if isinstance(found, type(wanted)) else None
+
+
+_NO_OUTCOME: Outcome = MeasurementFailure(error="", device="", timestamp="", versions={})
+
+
+def _parse(content: dict[str, Any], path: Path, line: int) -> Record:
+    try:
+        return _ADAPTER.validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidRecordError(
+            f"{path}, line {line}: {where}: {first['msg']}; remove the line or the file"
+        ) from error

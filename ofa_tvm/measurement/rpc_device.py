@@ -1,0 +1,92 @@
+"""A device behind TVM RPC that survives what happens to its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ofa_tvm.errors import DeviceUnavailableError, MeasurementError, OfaTvmError
+from ofa_tvm.measurement.device import Device, Float32Array
+from ofa_tvm.measurement.job import Job, SubnetJob
+from ofa_tvm.measurement.rpc_session import RpcSession
+from ofa_tvm.measurement.tracker import TrackerAddress, request_device
+from ofa_tvm.targets import MeasurementProtocol, Target
+
+Result = TypeVar("Result")
+
+FREE_LIMIT_S = 10.0
+
+
+class RpcDevice(Device):
+    """The device with the target's key at a tracker.
+
+    Parameters
+    ----------
+    before_session
+        Called before each new session: the place to start a server again that has died.
+    """
+
+    def __init__(
+        self, target: Target, tracker: TrackerAddress, before_session: Callable[[], None] = lambda: None
+    ) -> None:
+        self._target = target
+        self._tracker = tracker
+        self._before_session = before_session
+        self._session: RpcSession | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self._target.device.key} by RPC tracker {self._tracker}"
+
+    @property
+    def emulated(self) -> bool:
+        return self._target.emulated
+
+    def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
+        return self._attempt(job.label, lambda session: session.time(job, protocol))
+
+    def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
+        timeout_s = self._target.measurement.timeout_s
+        return self._attempt(job.label, lambda session: session.run(job, inputs, timeout_s))
+
+    def open(self) -> None:
+        """Open a session now rather than at the first job, to see whether the device is there.
+
+        Raises
+        ------
+        DeviceError
+            It is not.
+        """
+        self._attempt("opening a session", lambda session: None, DeviceUnavailableError)
+
+    def close(self) -> None:
+        """End the session, if there is one; the next job opens another."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def _attempt(
+        self, what: str, action: Callable[[RpcSession], Result], failure: type[OfaTvmError] = MeasurementError
+    ) -> Result:
+        """Do it in the current session or a new one; a session in which anything failed is not used again."""
+        try:
+            if self._session is None:
+                self._before_session()
+                self._session = RpcSession(request_device(self._tracker, self._target.device.key, FREE_LIMIT_S))
+            return action(self._session)
+        except OfaTvmError:
+            raise
+        except Exception as error:  # TVM turns a failure on the device into whatever type has the name it was sent
+            reason = one_line(error)
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+        raise failure(f"{what} failed on {self.name}: {reason}")
+
+
+def one_line(error: Exception) -> str:
+    """The line of TVM's error that says what happened, without its stack traces."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Traceback", "File ", "Stack trace", "[bt]"))]
+    return told[-1] if told else type(error).__name__

@@ -1,0 +1,133 @@
+"""Client of TVM's RPC tracker in which every wait has a limit; TVM's own waits for ever for a device in use."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tvm.rpc import base
+
+from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError, UsageError
+
+ANSWER_LIMIT_S = 5.0
+POLL_PERIOD_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerAddress:
+    """Where an RPC tracker listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> TrackerAddress:
+        """From ``host:port``.
+
+        Raises
+        ------
+        UsageError
+            The text is nothing of the kind.
+        """
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise UsageError(f"tracker {text!r} is not HOST:PORT, such as 127.0.0.1:9190")
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOffer:
+    """A device the tracker has given to us: connect there with the match key."""
+
+    host: str
+    port: int
+    match_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSummary:
+    """Devices by key: how many are registered and how many of them are free."""
+
+    registered: dict[str, int]
+    free: dict[str, int]
+
+    def __str__(self) -> str:
+        devices = [f"{key} ({self.free.get(key, 0)} of {count} free)" for key, count in sorted(self.registered.items())]
+        return ", ".join(devices) or "no device"
+
+
+def summarize(address: TrackerAddress) -> TrackerSummary:
+    """Ask the tracker what is registered.
+
+    Raises
+    ------
+    TrackerUnreachableError
+        Nothing there answers as a tracker does.
+    """
+    with _conversation(address) as tracker:
+        base.sendjson(tracker, [base.TrackerCode.SUMMARY])
+        code, summary = base.recvjson(tracker)
+        if code != base.TrackerCode.SUCCESS:
+            raise ValueError(f"answer {code}")
+        keys = [str(server["key"]).removeprefix("server:") for server in summary["server_info"]]
+        free = {str(key): int(queue["free"]) for key, queue in summary["queue_info"].items()}
+        return TrackerSummary(registered={key: keys.count(key) for key in keys}, free=free)
+
+
+def request_device(address: TrackerAddress, key: str, timeout_s: float) -> SessionOffer:
+    """Wait until a device with this key is free, and take it.
+
+    Raises
+    ------
+    TrackerUnreachableError
+        Nothing there answers as a tracker does.
+    DeviceUnavailableError
+        None was free within `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not (summary := summarize(address)).free.get(key):
+        if time.monotonic() > deadline:
+            raise DeviceUnavailableError(_unavailable(address, key, summary, timeout_s))
+        time.sleep(POLL_PERIOD_S)
+    with _conversation(address) as tracker:
+        base.sendjson(tracker, [base.TrackerCode.REQUEST, key, "", 1])
+        try:
+            code, offer = base.recvjson(tracker)
+        except TimeoutError as error:  # somebody else was quicker
+            raise DeviceUnavailableError(_unavailable(address, key, summary, timeout_s)) from error
+        if code != base.TrackerCode.SUCCESS:
+            raise ValueError(f"answer {code}")
+        host, port, match_key = offer
+        return SessionOffer(str(host), int(port), str(match_key))
+
+
+def _unavailable(address: TrackerAddress, key: str, summary: TrackerSummary, timeout_s: float) -> str:
+    if key in summary.registered:
+        return f"{key} at tracker {address} was in use for {timeout_s:.0f} s; wait for the other run to end"
+    return (
+        f"no device {key!r} at tracker {address}, which has {summary};"
+        f" on the device type: python rpc/server.py --tracker {address} --key {key}"
+    )
+
+
+@contextlib.contextmanager
+def _conversation(address: TrackerAddress) -> Iterator[socket.socket]:
+    """A connection to the tracker, greeted; whatever goes wrong on it is the tracker's fault."""
+    try:
+        with socket.create_connection((address.host, address.port), timeout=ANSWER_LIMIT_S) as connection:
+            connection.sendall(struct.pack("<i", base.RPC_TRACKER_MAGIC))
+            if struct.unpack("<i", base.recvall(connection, 4))[0] != base.RPC_TRACKER_MAGIC:
+                raise ValueError("something else listens there")
+            yield connection
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrackerUnreachableError(
+            f"no RPC tracker answers at {address} ({error}); start one with scripts/start_rpc_tracker.sh"
+            " or name another in OFA_TVM_TRACKER=HOST:PORT"
+        ) from error

@@ -1,0 +1,1 @@
+"""Training a supernet by progressive shrinking: data, distillation, phases, and accuracy of its subnets."""

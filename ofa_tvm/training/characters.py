@@ -1,0 +1,135 @@
+"""Images of characters: distorted, blurred, coloured, cluttered and noisy, drawn from a seed.
+
+An image is a function of its stream's seed and its number, and is rendered straight at any
+resolution: no files, no download, no end of training images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ofa_tvm.training.glyphs import CLASS_NAMES, glyph_atlas
+
+MEAN = (0.5, 0.5, 0.5)
+STD = (0.25, 0.25, 0.25)
+BLOCK = 64  # images drawn together
+_DISTRACTORS = 3
+_PARAMETERS = 9  # of one glyph: class, font, blur, rotation, size, aspect, shear, x, y
+_EXTRAS = 13  # of one image: three colours, background gradient, noise
+
+
+@dataclass(frozen=True)
+class CharacterImages:
+    """The stream of images of one seed. Streams of different seeds are independent."""
+
+    seed: int
+
+    def block(self, index: int, resolution: int) -> tuple[Tensor, Tensor]:
+        """The `BLOCK` images from number ``index * BLOCK`` on, and their labels.
+
+        Returns
+        -------
+        images
+            uint8 RGB, shape (BLOCK, 3, resolution, resolution).
+        labels
+            int64 indices into `glyphs.CLASS_NAMES`, shape (BLOCK,).
+        """
+        rng = np.random.default_rng([self.seed, index])
+        drawn = rng.random((BLOCK, (1 + _DISTRACTORS) * _PARAMETERS + _EXTRAS))
+        noise = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        return _render(drawn, resolution, noise)
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 images (N, 3, R, R) to float32 with `MEAN` and `STD`, channels last in memory."""
+    scaled = images.to(torch.float32).div_(255)
+    normalised = (scaled - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    return normalised.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A fixed set of images at one resolution: uint8 (N, 3, R, R), and int64 labels (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def render(cls, seed: int, count: int, resolution: int) -> ImageSet:
+        """The first `count` images of a stream."""
+        stream = CharacterImages(seed)
+        blocks = [stream.block(index, resolution) for index in range(-(-count // BLOCK))]
+        images, labels = zip(*blocks, strict=True)
+        return cls(torch.cat(images)[:count], torch.cat(labels)[:count])
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images (size, 3, R, R) and their labels, in order; the last batch may be smaller."""
+        for start in range(0, len(self.labels), size):
+            yield normalise(self.images[start : start + size]), self.labels[start : start + size]
+
+
+def _render(drawn: NDArray[np.float64], resolution: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    count = len(drawn)
+    glyphs = torch.from_numpy(drawn[:, :-_EXTRAS]).view(count, 1 + _DISTRACTORS, _PARAMETERS)
+    extras = torch.from_numpy(drawn[:, -_EXTRAS:]).float()
+    labels = (glyphs[:, 0, 0] * len(CLASS_NAMES)).long()
+    masks = _place(glyphs, resolution)
+    images = _composite(masks, extras, resolution)
+    noise = torch.randn(images.shape, generator=generator)
+    images += noise * (0.02 + 0.16 * extras[:, 12] ** 2).view(-1, 1, 1, 1)
+    return images.clamp_(0, 1).mul_(255).round_().to(torch.uint8), labels
+
+
+def _place(glyphs: Tensor, resolution: int) -> Tensor:
+    """Masks of affinely placed glyphs: (N, layers, 9) uniform numbers to (N, layers, R, R) float32.
+
+    Layer 0 is the character to read, near the centre; the others lie around it and may touch it.
+    """
+    count, layers, _ = glyphs.shape
+    atlas = glyph_atlas()
+    blurs, classes, fonts = atlas.shape[:3]
+    letter, font, blur = ((glyphs[..., k] * n).long() for k, n in enumerate((classes, fonts, blurs)))
+    signed = (2 * glyphs[..., 3:] - 1).float()
+    rotation, aspect, shear = 0.45 * signed[..., 0], 0.25 * signed[..., 2], 0.35 * signed[..., 3]
+    size = 0.52 + 0.22 * signed[..., 1]
+    shift = 0.22 * signed[..., 4:6]
+    angle = np.pi * signed[:, 1:, 4]
+    ring = 0.62 + 0.28 * signed[:, 1:, 5].abs()
+    shift[:, 1:] = torch.stack([angle.cos(), angle.sin()], -1) * ring[..., None]
+    size[:, 1:] *= 0.85
+    inverse_x, inverse_y = torch.exp(-aspect) / size, torch.exp(aspect) / size
+    cos, sin = rotation.cos(), rotation.sin()
+    # Maps a point of the image to one of the glyph, both in [-1, 1]: shift, rotation, shear, size.
+    matrix = torch.stack(
+        [
+            torch.stack([inverse_x * (cos + shear * -sin), inverse_x * (sin + shear * cos)], -1),
+            torch.stack([inverse_y * -sin, inverse_y * cos], -1),
+        ],
+        -2,
+    )
+    offset = -(matrix @ shift[..., None])
+    theta = torch.cat([matrix, offset], -1).view(-1, 2, 3)
+    grid = torch.nn.functional.affine_grid(theta, [count * layers, 1, resolution, resolution], align_corners=False)
+    chosen = atlas[blur, letter, font].view(count * layers, 1, *atlas.shape[-2:])
+    masks = torch.nn.functional.grid_sample(chosen, grid, align_corners=False)
+    return masks.view(count, layers, resolution, resolution)
+
+
+def _composite(masks: Tensor, extras: Tensor, resolution: int) -> Tensor:
+    """Colour the masks over a shaded background: (N, 3, R, R) float32, nominally in [0, 1]."""
+    background, ink, clutter = (extras[:, k : k + 3].view(-1, 3, 1, 1) for k in (0, 3, 6))
+    # Ink differs from the background by at least 0.25 in brightness, or it could not be read.
+    direction = torch.where(background.mean(1, keepdim=True) > 0.5, -1.0, 1.0)
+    contrast = 0.25 + 0.4 * extras[:, 9].view(-1, 1, 1, 1)
+    ink = (background.mean(1, keepdim=True) + direction * contrast + 0.25 * (ink - 0.5)).clamp(0, 1)
+    line = torch.linspace(-1, 1, resolution)
+    slope_x, slope_y = (0.3 * (extras[:, k].view(-1, 1, 1, 1) - 0.5) for k in (10, 11))
+    images = 0.15 + 0.7 * background + slope_x * line + slope_y * line.view(-1, 1)
+    for layer in range(1, masks.shape[1]):
+        images = torch.lerp(images, clutter.expand_as(images), 0.8 * masks[:, layer : layer + 1])
+    return torch.lerp(images, ink.expand_as(images), masks[:, :1])

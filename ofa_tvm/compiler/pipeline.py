@@ -26,10 +26,9 @@ SIMPLIFY = tvm.transform.Sequential(
 LEGALISE = tvm.transform.Sequential([relax.transform.LegalizeOps()], name="legalise")
 
 # 4. Memory planned at compile time, then the virtual machine's instructions. TVM's default build pipeline without
-# what concerns operators, sampling and GPUs.
+# what concerns operators, sampling, GPUs and reshapes (that pass expects kernels which are not lowered yet).
 LOWER = tvm.transform.Sequential(
     [
-        relax.transform.RewriteDataflowReshape(),
         relax.transform.ToNonDataflow(),
         relax.transform.RemovePurityChecking(),
         relax.transform.CallTIRRewrite(),

@@ -1,0 +1,120 @@
+"""From a subnet's ONNX graph to a shared library that holds kernels, parameters and the program that calls them."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import tvm
+from tvm import relax, tirx
+from tvm.support import cc
+
+from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.pipeline import LOWER, to_packed_kernels
+from ofa_tvm.compiler.templates import TEMPLATES, Parameters
+from ofa_tvm.errors import CompileError
+from ofa_tvm.files import output_errors
+from ofa_tvm.lowering.relax_import import import_onnx
+from ofa_tvm.space.workload import Workload
+
+HOST_COMPILER = "g++"
+
+ScheduleOf = Callable[[Workload], Parameters]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSubnet:
+    """A subnet compiled for one target.
+
+    Attributes
+    ----------
+    executable
+        Its function ``main`` takes an image `(1, 3, R, R)` and gives logits `(1, classes)`, both float32.
+    workloads
+        Of the fused kernels, in execution order, with repetition.
+    leftovers
+        Names of the operators without a kernel template, which run unscheduled; none for a MobileNetV3.
+    cross_compiler
+        Links the shared library.
+    """
+
+    executable: relax.VMExecutable
+    workloads: tuple[Workload, ...]
+    leftovers: tuple[str, ...]
+    cross_compiler: str
+
+    def export(self, path: Path) -> None:
+        """Write the shared library, atomically.
+
+        Raises
+        ------
+        CompileError
+            The compiler that links the library is missing or fails.
+        OutputError
+            `path` can't be written.
+        """
+        link = functools.partial(cc.create_shared, cc=self.cross_compiler)
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+                temporary = Path(folder) / path.name
+                try:
+                    self.executable.export_library(str(temporary), fcompile=link, workspace_dir=folder)
+                except FileNotFoundError as error:
+                    raise CompileError(
+                        f"{self.cross_compiler} is not installed; install it, or name another one as the target's "
+                        "cross_compiler"
+                    ) from error
+                except RuntimeError as error:
+                    raise CompileError(f"{self.cross_compiler} cannot link {path.name}: {_one_line(error)}") from error
+                temporary.replace(path)
+
+
+def compile_subnet(
+    model: onnx.ModelProto,
+    target: tvm.target.Target,
+    machine: Machine,
+    schedule_of: ScheduleOf,
+    cross_compiler: str | None = None,
+) -> CompiledSubnet:
+    """Compile a subnet.
+
+    Parameters
+    ----------
+    model
+        As `ofa_tvm.lowering.onnx_export.export_onnx` gives it.
+    target
+        What code is generated for.
+    machine
+        The same target as kernel templates see it.
+    schedule_of
+        The parameters of a workload's kernel: the best ones tuned, or the template's default.
+    cross_compiler
+        Command that links for the target, None where that is this host.
+
+    Raises
+    ------
+    CompileError
+        A stage fails; the message is one line.
+    """
+    mod = import_onnx(model)
+
+    def kernel_of(workload: Workload) -> tirx.PrimFunc:
+        return TEMPLATES[workload.kind].prim_func(workload, schedule_of(workload), machine)
+
+    packed = to_packed_kernels(mod, machine.lanes, kernel_of)
+    try:
+        executable = relax.build(packed.mod, target, relax_pipeline=LOWER)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise CompileError(f"TVM cannot build the subnet for {target}: {_one_line(error)}") from error
+    return CompiledSubnet(executable, packed.workloads, packed.leftovers, cross_compiler or HOST_COMPILER)
+
+
+def _one_line(error: Exception) -> str:
+    """The last line that says something; TVM puts the reason there, below its backtrace."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

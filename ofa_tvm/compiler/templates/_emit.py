@@ -1,0 +1,105 @@
+"""Emitting TIR: whole-vector loads, stores, accumulators and the fused epilogue.
+
+Kernels are emitted as loops over whole vectors rather than scheduled from an expression: tiles may then
+overlap at an edge, and windows be clipped at compile time, neither of which a schedule can say. LLVM
+keeps the accumulators in registers (they are only ever indexed by constants) and contracts the
+multiplications and additions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import Buffer, PrimFunc
+
+from ofa_tvm.compiler.templates._base import Shape
+from ofa_tvm.compiler.templates._tiling import Tiling
+from ofa_tvm.space.workload import Activation
+
+Index: TypeAlias = "Expr | int"
+
+
+def emit_function(shapes: Mapping[str, Shape], emit: Callable[[dict[str, Buffer]], None]) -> PrimFunc:
+    """A function of float32 buffers whose body `emit` writes."""
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        # Scheduled: no default schedule of a later pass may touch it. noalias: outputs are fresh tensors.
+        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
+        emit({name: T.arg(name, T.buffer(shape, "float32", buffer_name=name)) for name, shape in shapes.items()})
+    return builder.get()
+
+
+def load(buffer: Buffer, *index: Index, lanes: int) -> Expr:
+    """The vector of `lanes` elements at `index` of all axes but the last."""
+    return tirx.BufferLoad(buffer, [*index, tirx.Ramp(0, 1, lanes)])
+
+
+def store(buffer: Buffer, value: Expr, *index: Index, lanes: int) -> None:
+    """Store a vector of `lanes` elements at `index` of all axes but the last."""
+    T.buffer_store(buffer, value, [*index, tirx.Ramp(0, 1, lanes)])
+
+
+def splat(value: Expr | float, lanes: int) -> Expr:
+    """A vector of equal elements."""
+    return tirx.Broadcast(tirx.FloatImm("float32", value) if isinstance(value, float) else value, lanes)
+
+
+class Accumulators:
+    """Vectors that stay in registers, indexed by constants only."""
+
+    def __init__(self, count: int, lanes: int) -> None:
+        self.lanes = lanes
+        self._buffer = T.alloc_buffer((count * lanes,), "float32", scope="local")
+
+    def __getitem__(self, number: int) -> Expr:
+        return tirx.BufferLoad(self._buffer, [self._vector(number)])
+
+    def __setitem__(self, number: int, value: Expr) -> None:
+        T.buffer_store(self._buffer, value, [self._vector(number)])
+
+    def _vector(self, number: int) -> Expr:
+        return tirx.Ramp(number * self.lanes, 1, self.lanes)
+
+
+def activate(value: Expr, activation: Activation, lanes: int) -> Expr:
+    """The activation of a vector."""
+
+    def relu6(x: Expr) -> Expr:
+        return tirx.Min(tirx.Max(x, splat(0.0, lanes)), splat(6.0, lanes))
+
+    def h_sigmoid(x: Expr) -> Expr:
+        return relu6(x + splat(3.0, lanes)) * splat(1.0 / 6.0, lanes)
+
+    match activation:
+        case "none":
+            return value
+        case "relu":
+            return tirx.Max(value, splat(0.0, lanes))
+        case "relu6":
+            return relu6(value)
+        case "h_sigmoid":
+            return h_sigmoid(value)
+        case "h_swish":
+            return value * h_sigmoid(value)
+
+
+def each(extent: int) -> Iterator[Index]:
+    """Emit a loop over ``range(extent)``; straight code if that is one element.
+
+    The body of the ``for`` statement over this generator becomes the loop's body.
+    """
+    if extent == 1:
+        yield 0
+        return
+    with T.serial(extent) as number:
+        yield number
+
+
+def each_tile(tiling: Tiling) -> Iterator[Index]:
+    """Emit a loop over the tiles of `tiling`; yields the first element of the tile."""
+    for number in each(tiling.count):
+        yield tiling.start(number)

@@ -1,0 +1,110 @@
+"""The host's machine, and kernels compiled in batches and compared with float64 numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tvm
+from numpy.typing import NDArray
+from tvm.target import Target
+
+from ofa_tvm.compiler import layout
+from ofa_tvm.compiler.machine import Machine, machine_of, resolve_tvm_target
+from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
+from ofa_tvm.space.workload import Workload
+
+Array = NDArray[np.float64]
+Check = Callable[[list[tuple[Workload, Parameters]]], None]
+
+
+@pytest.fixture(scope="session")
+def host() -> Target:
+    return resolve_tvm_target("host", threads=1)
+
+
+@pytest.fixture(scope="session")
+def machine(host: Target) -> Machine:
+    return machine_of(host)
+
+
+@pytest.fixture(scope="session")
+def check_kernels(host: Target, machine: Machine) -> Check:
+    """Compile the kernels as one module, run each, and compare it with a direct float64 computation."""
+
+    def check(kernels: list[tuple[Workload, Parameters]]) -> None:
+        entries = [(f"kernel_{n}", workload, parameters) for n, (workload, parameters) in enumerate(kernels)]
+        library = tvm.compile(kernel_module(entries, machine), target=host)
+        for symbol, workload, parameters in entries:
+            arguments, expected = problem(workload, machine)
+            shapes = TEMPLATES[workload.kind].argument_shapes(workload, machine)
+            assert list(shapes) == list(arguments)
+            assert {name: array.shape for name, array in arguments.items()} == shapes
+            tensors = [tvm.runtime.tensor(array) for array in arguments.values()]
+            library[symbol](*tensors)
+            result = layout.unpack_activation(tensors[-1].numpy(), workload.out_channels)
+            worst = np.abs(result - expected).max() / max(np.abs(expected).max(), 1e-30)
+            assert worst < 1e-5, f"{workload.key} {parameters}: relative error {worst:.1e}"
+
+    return check
+
+
+def problem(workload: Workload, machine: Machine) -> tuple[dict[str, NDArray[np.float32]], Array]:
+    """Packed arguments by name (the output filled with NaN), and the expected output ``(1, OC, OH, OW)``."""
+    random, v = np.random.default_rng(0), machine.lanes
+
+    def draw(*shape: int) -> Array:
+        return random.standard_normal(shape).astype(np.float32).astype(np.float64)
+
+    c, oc, k = workload.in_channels, workload.out_channels, workload.kernel_size
+    data = draw(1, c, workload.height, workload.width)
+    image = data.astype(np.float32) if workload.kind == "conv" else dirty(data, v)
+    output = np.full((layout.blocks(oc, v), workload.output_height, workload.output_width, v), np.nan, np.float32)
+    if workload.kind == "pool":
+        return {"data": image, "output": output}, data.mean((2, 3), keepdims=True)
+    if workload.kind == "scale":
+        factors = draw(1, c, 1, 1)
+        return {"data": image, "factors": dirty(factors, v), "output": output}, data * factors
+    pack = {
+        "pointwise": layout.pack_pointwise_weight,
+        "depthwise": layout.pack_depthwise_weight,
+        "conv": layout.pack_conv_weight,
+    }[workload.kind]
+    weight, bias = draw(oc, 1 if workload.kind == "depthwise" else c, k, k), draw(oc)
+    residual = draw(1, oc, workload.output_height, workload.output_width)
+    arguments = {"data": image, "weight": pack(weight, v), "bias": layout.pack_bias(bias, v)}
+    if workload.residual:
+        arguments["residual"] = dirty(residual, v)
+    sums = convolution(data, weight, workload) + bias[:, None, None]
+    expected = activation(sums, workload.activation) + (residual if workload.residual else 0)
+    return {**arguments, "output": output}, expected
+
+
+def dirty(array: Array, lanes: int) -> NDArray[np.float32]:
+    """Packed, with large values in the channels that pad the last block: they must not leak."""
+    packed = layout.pack_activation(array, lanes)
+    if rest := array.shape[1] % lanes:
+        packed[-1, ..., rest:] = 1e6
+    return packed
+
+
+def convolution(data: Array, weight: Array, workload: Workload) -> Array:
+    """Direct convolution in float64, dense or depthwise by the weight's shape."""
+    k, s = workload.kernel_size, workload.stride
+    padded = np.pad(data[0], ((0, 0), (k // 2, k // 2), (k // 2, k // 2)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(1, 2))[:, ::s, ::s]
+    if workload.kind == "depthwise":
+        return np.einsum("chwyx,cyx->chw", windows, weight[:, 0])[None]
+    return np.einsum("chwyx,ocyx->ohw", windows, weight, optimize=True)[None]
+
+
+def activation(x: Array, name: str) -> Array:
+    sigmoid = np.clip(x + 3, 0, 6) / 6
+    return {
+        "none": x,
+        "relu": np.maximum(x, 0),
+        "relu6": np.clip(x, 0, 6),
+        "h_swish": x * sigmoid,
+        "h_sigmoid": sigmoid,
+    }[name]

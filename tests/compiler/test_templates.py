@@ -1,0 +1,148 @@
+"""Kernels of every kind against float64 numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
+from ofa_tvm.errors import CompileError, InvalidRecordError
+from ofa_tvm.space.workload import Activation, Kind, Workload
+
+Check = Callable[[list[tuple[Workload, Parameters]]], None]
+NEON = Machine(lanes=8, vector_registers=16, multiply_adds_per_cycle=0.5)
+
+
+def spread(candidates: list[Parameters], count: int) -> list[Parameters]:
+    """The first, the last and some between."""
+    step = max(1, (len(candidates) - 1) // (count - 1))
+    return [*candidates[::step][: count - 1], candidates[-1]]
+
+
+POINTWISE = [
+    Workload("pointwise", 16, 24, 5, 5, activation="relu"),
+    Workload("pointwise", 40, 17, 7, 7, activation="h_swish", residual=True),
+    Workload("pointwise", 33, 80, 10, 10, activation="relu6"),
+    Workload("pointwise", 24, 40, 3, 11, stride=2),
+    Workload("pointwise", 3, 5, 1, 2, residual=True),
+    Workload("pointwise", 64, 72, 22, 22, activation="h_sigmoid"),
+    Workload("pointwise", 120, 30, 1, 1, activation="relu"),
+    Workload("pointwise", 7, 1000, 1, 1, activation="h_sigmoid"),
+    Workload("pointwise", 640, 96, 1, 1, activation="h_swish"),
+]
+DEPTHWISE = [
+    Workload("depthwise", 24, 24, height, width, kernel, stride, activation, residual)
+    for height, width, kernel, stride, activation, residual in [
+        (1, 1, 7, 1, "relu", False),
+        (1, 9, 5, 2, "none", False),
+        (2, 2, 7, 2, "h_swish", False),
+        (4, 4, 5, 1, "relu6", True),
+        (5, 3, 3, 2, "h_sigmoid", False),
+        (7, 7, 7, 1, "h_swish", True),
+        (11, 11, 5, 2, "relu", False),
+        (13, 40, 3, 1, "relu", False),
+        (6, 37, 7, 2, "none", False),
+        (3, 5, 1, 1, "none", False),
+    ]
+]
+CONV = [
+    Workload("conv", 3, 16, 32, 32, 3, 2, "h_swish"),
+    Workload("conv", 3, 40, 9, 7, 3, 2, "relu6"),
+    Workload("conv", 1, 24, 5, 6, 5, 1, "relu", True),
+    Workload("conv", 3, 8, 1, 1, 3, 2),
+]
+PASSES = [Workload(kind, c, c, h, w) for kind in ("pool", "scale") for c, h, w in ((24, 7, 7), (5, 1, 1), (130, 2, 9))]
+
+
+@pytest.mark.parametrize("workload", [*POINTWISE, *DEPTHWISE, *CONV, *PASSES], ids=lambda workload: workload.key)
+def test_kernels_match_numpy(workload: Workload, machine: Machine, check_kernels: Check) -> None:
+    candidates = TEMPLATES[workload.kind].candidates(workload, machine)
+    check_kernels([(workload, parameters) for parameters in spread(candidates, 4)])
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        Workload("pointwise", 24, 40, 5, 5, activation="h_swish", residual=True),
+        Workload("depthwise", 40, 40, 5, 5, 5, 2, "relu"),
+        Workload("pool", 40, 40, 4, 4),
+        Workload("scale", 40, 40, 4, 4),
+    ],
+    ids=lambda workload: workload.key,
+)
+def test_every_candidate_is_right(workload: Workload, machine: Machine, check_kernels: Check) -> None:
+    check_kernels([(workload, parameters) for parameters in TEMPLATES[workload.kind].candidates(workload, machine)])
+
+
+def sizes(limit: int) -> st.SearchStrategy[int]:
+    return st.integers(1, limit)
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Workload:
+    kind = draw(st.sampled_from(["pointwise", "depthwise", "conv"]))
+    out_channels = draw(sizes(50))
+    return Workload(
+        kind,
+        out_channels if kind == "depthwise" else draw(sizes(50 if kind == "pointwise" else 4)),
+        out_channels,
+        draw(sizes(14)),
+        draw(sizes(14)),
+        1 if kind == "pointwise" else draw(st.sampled_from([1, 3, 5, 7])),
+        draw(st.sampled_from([1, 2])),
+        draw(st.sampled_from(get_args(Activation))),
+        draw(st.booleans()),
+    )
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(workload=workloads(), choice=st.integers(0, 23))
+def test_any_workload_and_candidate(workload: Workload, choice: int, machine: Machine, check_kernels: Check) -> None:
+    candidates = TEMPLATES[workload.kind].candidates(workload, machine)
+    check_kernels([(workload, candidates[choice % len(candidates)])])
+
+
+@pytest.mark.parametrize("other", [NEON, Machine(16, 32, 2), Machine(4, 16, 1)], ids=lambda m: str(m.lanes))
+@pytest.mark.parametrize("workload", [*POINTWISE, *DEPTHWISE, *CONV, *PASSES], ids=lambda workload: workload.key)
+def test_candidates_are_few_distinct_and_begin_with_the_default(workload: Workload, other: Machine) -> None:
+    template = TEMPLATES[workload.kind]
+    candidates = template.candidates(workload, other)
+    assert 1 <= len(candidates) <= 24
+    assert len(set(candidates)) == len(candidates)
+    assert candidates[0] == template.default(workload, other)
+
+
+def test_parameters_tuned_for_another_workload_are_right(check_kernels: Check) -> None:
+    foreign = Parameters(tile_pixels=13, tile_blocks=3, partial_sums=2, loop_order="pixels", unrolled_rows="all")
+    check_kernels(
+        [
+            (Workload(kind, 24, 24, 4, 4, 1 if kind != "depthwise" else 3), foreign)
+            for kind in get_args(Kind)
+            if kind != "conv"
+        ]
+    )
+
+
+def test_every_kind_has_a_template() -> None:
+    assert set(TEMPLATES) == set(get_args(Kind))
+
+
+def test_parameters_survive_json() -> None:
+    parameters = Parameters(7, 2, 4, "pixels", "interior")
+    assert Parameters.from_dict(parameters.to_dict()) == parameters
+
+
+@pytest.mark.parametrize("change", [{"tile_pixels": 0}, {"tile_pixels": 2.5}, {"loop_order": "rows"}, {"tiles": 3}])
+def test_unknown_parameters_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(InvalidRecordError, match="tune again"):
+        Parameters.from_dict({**Parameters().to_dict(), **change})
+
+
+def test_a_pool_has_no_epilogue(machine: Machine) -> None:
+    with pytest.raises(CompileError, match="neither activation nor residual"):
+        kernel_module([("k", Workload("pool", 8, 8, 2, 2, activation="relu"), Parameters())], machine)

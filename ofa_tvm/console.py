@@ -1,0 +1,310 @@
+"""What all commands share: exit codes, interruption, streams, progress and common options.
+
+A command module imports this one first, so that Ctrl-C during the imports that follow is one line too,
+and ends with ``if __name__ == "__main__": run(app)``. Results go to stdout, as a table or, with ``--json``,
+as one JSON value; progress, logs and errors go to stderr. An error is one line of text even with ``--json``:
+what a program needs to know is the exit code (`ofa_tvm.errors`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import logging
+import math
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Annotated, Any, NoReturn, Protocol
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from ofa_tvm.errors import EXIT_INTERRUPTED, OfaTvmError
+
+EXIT_BUG = 1
+EXIT_USAGE = 2
+EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE
+"""Whoever read stdout has gone (``| head``): the code the shell gives a program that SIGPIPE killed."""
+
+_INTERRUPTED = "interrupted: finished work is kept and no file is half-written; the same command can be run again"
+_OUTPUT_REFUSED = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EFBIG)
+_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PLAIN_INTERVAL_S = 10.0
+
+TargetOption = Annotated[str, typer.Option("--target", help="A target's name, or the path of its YAML.")]
+SupernetOption = Annotated[Path | None, typer.Option("--supernet", help="Supernet checkpoint.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Directory to write to.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of all that is random.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log to stderr what happens inside.")]
+
+
+def new_app(description: str) -> typer.Typer:
+    """A typer application whose errors `run` shows, and whose help is plain text."""
+    return typer.Typer(help=description, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def run(app: typer.Typer) -> NoReturn:
+    """Run a command on ``sys.argv`` and leave the process with the right exit code.
+
+    SIGTERM and SIGHUP act as Ctrl-C does: they raise KeyboardInterrupt, so that each ``finally`` runs.
+    """
+    _handle_signals()
+    try:
+        code = _invoke(app)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        _ignore_signals()
+        code = _fail(_INTERRUPTED, EXIT_INTERRUPTED)
+    except OfaTvmError as error:
+        code = _fail(f"error: {error}", error.exit_code)
+    except typer.TyperException as error:
+        code = _fail(f"error: {error.format_message().rstrip('.')}; see {_program()} --help", EXIT_USAGE)
+    except OSError as error:
+        code = _os_error(error)
+    except Exception:
+        code = _bug()
+    _abandon_broken_stdout()
+    sys.exit(code)
+
+
+def positive_float(value: float | None) -> float | None:
+    """Callback of an option that must be finite and above zero, such as a latency budget.
+
+    Raises
+    ------
+    typer.BadParameter
+        It is not; the command then ends with exit code 2.
+    """
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise typer.BadParameter(f"{value:g} is not a positive number")
+    return value
+
+
+def set_verbosity(verbose: bool) -> None:
+    """Log to stderr: warnings, and with `verbose` what this package does inside."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("ofa_tvm").setLevel(logging.DEBUG if verbose else logging.WARNING)
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal something, on stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def print_result(values: Mapping[str, Any], as_json: bool, table: Table | None = None) -> None:
+    """Print a command's result on stdout.
+
+    Parameters
+    ----------
+    values
+        The result as plain JSON values.
+    as_json
+        Print `values` as JSON.
+    table
+        What to print otherwise; a row for each of `values` if there is none.
+    """
+    shown = _rows(values) if table is None else table
+    sys.stdout.write(json.dumps(values, indent=2) + "\n" if as_json else _render(shown))
+    sys.stdout.flush()
+
+
+class Progress(Protocol):
+    """A count that goes up."""
+
+    def advance(self, count: int = 1) -> None:
+        """Count `count` more as done."""
+
+
+@contextlib.contextmanager
+def progress(total: int, description: str, done: int = 0) -> Iterator[Progress]:
+    """Show on stderr how far a loop is: a bar on a terminal, else a line now and then.
+
+    Parameters
+    ----------
+    total
+        Count at the end.
+    done
+        Count that an earlier run reached; it is left out of the estimate of the time left.
+    """
+    if not sys.stderr.isatty():
+        plain = _PlainProgress(total, description, done)
+        try:
+            yield plain
+        finally:
+            plain.close()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with RichProgress(*columns, console=Console(stderr=True)) as bars:
+        yield _Bar(bars, total, description, done)
+
+
+class _Bar:
+    def __init__(self, bars: RichProgress, total: int, description: str, done: int) -> None:
+        self._bars = bars
+        self._task = bars.add_task(description, total=total, completed=done)
+
+    def advance(self, count: int = 1) -> None:
+        self._bars.advance(self._task, count)
+
+
+class _PlainProgress:
+    def __init__(self, total: int, description: str, done: int) -> None:
+        self._total, self._description, self._first, self._done = total, description, done, done
+        self._start_s = self._shown_s = time.monotonic()
+        self._shown = -1
+        self._show()
+
+    def advance(self, count: int = 1) -> None:
+        self._done += count
+        if time.monotonic() - self._shown_s >= _PLAIN_INTERVAL_S:
+            self._show()
+
+    def close(self) -> None:
+        if self._shown != self._done:
+            self._show()
+
+    def _show(self) -> None:
+        self._shown_s, self._shown = time.monotonic(), self._done
+        counted = self._done - self._first
+        left_s = (self._total - self._done) * (self._shown_s - self._start_s) / counted if counted else 0.0
+        left = f", {duration(left_s)} left" if left_s else ""
+        say(f"{self._description}: {self._done}/{self._total}{left}")
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _invoke(app: typer.Typer) -> int:
+    """Parse and run. Not ``app()``: that shows errors itself and takes any broken pipe for one of stdout."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context(_program(), sys.argv[1:]) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    return 0
+
+
+def _program() -> str:
+    """What the user typed to start this command."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0]).name
+
+
+def _fail(message: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        say(" ".join(message.split()))
+    return code
+
+
+def _os_error(error: OSError) -> int:
+    if isinstance(error, BrokenPipeError) and _stdout_has_no_reader():
+        return EXIT_CLOSED_PIPE
+    if error.errno in _OUTPUT_REFUSED:
+        place = error.filename or "the output"
+        return _fail(f"error: cannot write {place}: {error.strerror}; free some space there or name another place", 2)
+    return _bug()
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    return _fail(f"this is a bug in ofa_tvm: please report the lines above and the command: {_command()}", EXIT_BUG)
+
+
+def _command() -> str:
+    return " ".join([_program(), *sys.argv[1:]])
+
+
+def _stdout_has_no_reader() -> bool:
+    """Whether stdout is a pipe that nobody reads; a pipe or socket to a device may be the broken one instead."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _abandon_broken_stdout() -> None:
+    """If stdout can't be written any more, let the interpreter's own flush at exit go nowhere."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _handle_signals() -> None:
+    """Let the first signal interrupt, the second ask for patience, and each later one interrupt the clean-up.
+
+    A signal that is ignored (``nohup``, a background job) stays so. Forked children get the default
+    actions: they must neither run their parent's clean-up nor survive a SIGTERM in native code.
+    """
+    received = 0
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received == 2:
+            say("interrupted: still cleaning up; once more stops that too")
+        else:
+            raise KeyboardInterrupt
+
+    handled = [number for number in _INTERRUPTIONS if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def restore() -> None:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in handled:
+        signal.signal(number, interrupt)
+    os.register_at_fork(after_in_child=restore)
+
+
+def _ignore_signals() -> None:
+    for number in _INTERRUPTIONS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _render(table: Table) -> str:
+    """The table as text, as wide as the terminal; in a pipe as wide as it needs, so that nothing is cut off."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+    text = io.StringIO()
+    Console(file=text, width=width).print(table)
+    return text.getvalue()
+
+
+def _rows(values: Mapping[str, Any]) -> Table:
+    table = Table("", "", show_header=False)
+    for name, value in values.items():
+        table.add_row(name, str(value))
+    return table
+
+
+def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C while a command's modules are still being imported is one line, too."""
+    if issubclass(kind, KeyboardInterrupt):
+        raise SystemExit(_fail(_INTERRUPTED, EXIT_INTERRUPTED))
+    sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _show_uncaught

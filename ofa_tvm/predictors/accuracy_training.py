@@ -1,0 +1,136 @@
+"""Train the accuracy predictor on measured accuracies of subnets."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ofa_tvm.errors import InvalidRecordError, UsageError
+from ofa_tvm.predictors.accuracy import AccuracyPredictor, TrainingSummary
+from ofa_tvm.predictors.accuracy_model import HIDDEN_LAYERS, HIDDEN_UNITS, AccuracyModel
+from ofa_tvm.predictors.metrics import held_out_metrics
+from ofa_tvm.space.architecture import Architecture
+from ofa_tvm.space.encoding import one_hot
+from ofa_tvm.space.search_space import SearchSpace
+
+MIN_RECORDS = 20
+HELD_OUT_FRACTION = 0.2
+_MEMBERS = 5
+_EPOCHS = 100
+_BATCH_SIZE = 32
+_LEARNING_RATE = 1e-3
+_WEIGHT_DECAY = 1e-2
+
+
+def train(space: SearchSpace, records: Sequence[tuple[Architecture, float]], seed: int = 0) -> AccuracyPredictor:
+    """Train on (architecture, accuracy as a fraction); repeated architectures count as their mean.
+
+    A fifth of the architectures is held out and gives the metrics; the predictor that is returned
+    has then been trained on all of them.
+
+    Raises
+    ------
+    UsageError
+        Too few different architectures.
+    InvalidArchitectureError
+        An architecture lies outside the space.
+    InvalidRecordError
+        An accuracy is not above 0 and at most 1.
+    """
+    accuracies = _mean_by_architecture(records)
+    if len(accuracies) < MIN_RECORDS:
+        raise UsageError(
+            f"{len(accuracies)} different subnets: the accuracy predictor needs {MIN_RECORDS}; "
+            "evaluate more with python -m ofa_tvm.accuracy"
+        )
+    features = one_hot(space, list(accuracies))
+    targets = np.array(list(accuracies.values()))
+    order = np.random.default_rng(seed).permutation(len(targets))
+    held_out, rest = np.split(order, [round(HELD_OUT_FRACTION * len(order))])
+    with _one_thread():
+        trial = fit_model(features[rest], targets[rest], seed)
+        model = fit_model(features, targets, seed)
+    metrics = held_out_metrics(trial.predict(features[held_out]), targets[held_out])
+    return AccuracyPredictor(space, model, TrainingSummary(len(accuracies), _digest(accuracies), seed, metrics))
+
+
+def fit_model(features: NDArray[np.float32], targets: NDArray[np.float64], seed: int) -> AccuracyModel:
+    """Train all members at once, each from its own initial weights and on its own order of batches.
+
+    Parameters
+    ----------
+    features, targets
+        Shapes (subnets, features) and (subnets,).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    widths = [features.shape[1]] + [HIDDEN_UNITS] * HIDDEN_LAYERS + [1]
+    weights = [_initial_weight(inputs, outputs, generator) for inputs, outputs in itertools.pairwise(widths)]
+    biases = [torch.zeros(_MEMBERS, 1, outputs, requires_grad=True) for outputs in widths[1:]]
+    # Trained on standard scores, so that learning rate and decay fit any supernet; undone below.
+    base, spread = float(targets.mean()), float(targets.std()) or 1.0
+    inputs, scores = torch.from_numpy(features), torch.from_numpy(((targets - base) / spread).astype(np.float32))
+    optimizer = torch.optim.AdamW(
+        [{"params": weights, "weight_decay": _WEIGHT_DECAY}, {"params": biases, "weight_decay": 0.0}],
+        lr=_LEARNING_RATE,
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _EPOCHS)
+    for _ in range(_EPOCHS):
+        orders = torch.stack([torch.randperm(len(scores), generator=generator) for _ in range(_MEMBERS)])
+        for batch in torch.split(orders, _BATCH_SIZE, dim=1):
+            optimizer.zero_grad()
+            error = _forward(weights, biases, inputs[batch])[:, :, 0] - scores[batch]
+            # A sum over the members keeps them independent: none sees another's gradient.
+            error.square().mean(dim=1).sum().backward()
+            optimizer.step()
+        schedule.step()
+    weights[-1], biases[-1] = weights[-1] * spread, biases[-1] * spread
+    return AccuracyModel(
+        base, tuple(w.detach().numpy().copy() for w in weights), tuple(b.detach().numpy().copy() for b in biases)
+    )
+
+
+def _initial_weight(inputs: int, outputs: int, generator: torch.Generator) -> torch.Tensor:
+    """He initialisation, shape (members, inputs, outputs)."""
+    weight = torch.randn(_MEMBERS, inputs, outputs, generator=generator) * (2.0 / inputs) ** 0.5
+    return weight.requires_grad_()
+
+
+def _forward(weights: list[torch.Tensor], biases: list[torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+    """Scores, shape (members, batch, 1), of inputs of shape (members, batch, features)."""
+    hidden = inputs
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        hidden = torch.relu(torch.baddbmm(bias, hidden, weight))
+    return torch.baddbmm(biases[-1], hidden, weights[-1])
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Matrices this small gain nothing from threads, and one thread gives the same sums everywhere."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _mean_by_architecture(records: Sequence[tuple[Architecture, float]]) -> dict[Architecture, float]:
+    samples: dict[Architecture, list[float]] = {}
+    for architecture, accuracy in records:
+        if not 0 < accuracy <= 1:
+            raise InvalidRecordError(f"{architecture} has accuracy {accuracy}: give a fraction above 0 and at most 1")
+        samples.setdefault(architecture, []).append(float(accuracy))
+    return {architecture: statistics.fmean(values) for architecture, values in samples.items()}
+
+
+def _digest(accuracies: dict[Architecture, float]) -> str:
+    lines = sorted(json.dumps([architecture.to_dict(), accuracy]) for architecture, accuracy in accuracies.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -26,9 +26,17 @@ _EXTRAS = 13  # of one image: three colours, background gradient, noise
 
 @dataclass(frozen=True)
 class CharacterImages:
-    """The stream of images of one seed. Streams of different seeds are independent."""
+    """The stream of images of one seed. Streams of different seeds are independent.
+
+    Attributes
+    ----------
+    difficulty
+        1 is what accuracy is measured on. Towards 0, distortion, blur, clutter and noise fade and
+        the contrast grows: nets learn the hard images only after easy ones.
+    """
 
     seed: int
+    difficulty: float = 1.0
 
     def block(self, index: int, resolution: int) -> tuple[Tensor, Tensor]:
         """The `BLOCK` images from number ``index * BLOCK`` on, and their labels.
@@ -43,7 +51,7 @@ class CharacterImages:
         rng = np.random.default_rng([self.seed, index])
         drawn = rng.random((BLOCK, (1 + _DISTRACTORS) * _PARAMETERS + _EXTRAS))
         noise = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
-        return _render(drawn, resolution, noise)
+        return _render(drawn, resolution, self.difficulty, noise)
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 images (N, 3, R, R) to float32 with `MEAN` and `STD`, channels last in memory."""
@@ -73,19 +81,21 @@ class ImageSet:
             yield normalise(self.images[start : start + size]), self.labels[start : start + size]
 
 
-def _render(drawn: NDArray[np.float64], resolution: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _render(
+    drawn: NDArray[np.float64], resolution: int, difficulty: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     count = len(drawn)
     glyphs = torch.from_numpy(drawn[:, :-_EXTRAS]).view(count, 1 + _DISTRACTORS, _PARAMETERS)
     extras = torch.from_numpy(drawn[:, -_EXTRAS:]).float()
     labels = (glyphs[:, 0, 0] * len(CLASS_NAMES)).long()
-    masks = _place(glyphs, resolution)
-    images = _composite(masks, extras, resolution)
+    masks = _place(glyphs, resolution, difficulty)
+    images = _composite(masks, extras, resolution, difficulty)
     noise = torch.randn(images.shape, generator=generator)
-    images += noise * (0.02 + 0.16 * extras[:, 12] ** 2).view(-1, 1, 1, 1)
+    images += noise * (difficulty * (0.02 + 0.16 * extras[:, 12] ** 2)).view(-1, 1, 1, 1)
     return images.clamp_(0, 1).mul_(255).round_().to(torch.uint8), labels
 
 
-def _place(glyphs: Tensor, resolution: int) -> Tensor:
+def _place(glyphs: Tensor, resolution: int, difficulty: float) -> Tensor:
     """Masks of affinely placed glyphs: (N, layers, 9) uniform numbers to (N, layers, R, R) float32.
 
     Layer 0 is the character to read, near the centre; the others lie around it and may touch it.
@@ -93,11 +103,13 @@ def _place(glyphs: Tensor, resolution: int) -> Tensor:
     count, layers, _ = glyphs.shape
     atlas = glyph_atlas()
     blurs, classes, fonts = atlas.shape[:3]
-    letter, font, blur = ((glyphs[..., k] * n).long() for k, n in enumerate((classes, fonts, blurs)))
+    letter, font, blur = (
+        (glyphs[..., k] * n).long() for k, n in enumerate((classes, fonts, difficulty * blurs))
+    )
     signed = (2 * glyphs[..., 3:] - 1).float()
-    rotation, aspect, shear = 0.45 * signed[..., 0], 0.25 * signed[..., 2], 0.35 * signed[..., 3]
+    rotation, aspect, shear = (difficulty * signed[..., k] * most for k, most in ((0, 0.45), (2, 0.25), (3, 0.35)))
     size = 0.52 + 0.22 * signed[..., 1]
-    shift = 0.22 * signed[..., 4:6]
+    shift = 0.22 * difficulty * signed[..., 4:6]
     angle = np.pi * signed[:, 1:, 4]
     ring = 0.62 + 0.28 * signed[:, 1:, 5].abs()
     shift[:, 1:] = torch.stack([angle.cos(), angle.sin()], -1) * ring[..., None]
@@ -120,16 +132,16 @@ def _place(glyphs: Tensor, resolution: int) -> Tensor:
     return masks.view(count, layers, resolution, resolution)
 
 
-def _composite(masks: Tensor, extras: Tensor, resolution: int) -> Tensor:
+def _composite(masks: Tensor, extras: Tensor, resolution: int, difficulty: float) -> Tensor:
     """Colour the masks over a shaded background: (N, 3, R, R) float32, nominally in [0, 1]."""
     background, ink, clutter = (extras[:, k : k + 3].view(-1, 3, 1, 1) for k in (0, 3, 6))
     # Ink differs from the background by at least 0.25 in brightness, or it could not be read.
     direction = torch.where(background.mean(1, keepdim=True) > 0.5, -1.0, 1.0)
-    contrast = 0.25 + 0.4 * extras[:, 9].view(-1, 1, 1, 1)
+    contrast = 0.65 - 0.4 * difficulty * extras[:, 9].view(-1, 1, 1, 1)
     ink = (background.mean(1, keepdim=True) + direction * contrast + 0.25 * (ink - 0.5)).clamp(0, 1)
     line = torch.linspace(-1, 1, resolution)
     slope_x, slope_y = (0.3 * (extras[:, k].view(-1, 1, 1, 1) - 0.5) for k in (10, 11))
     images = 0.15 + 0.7 * background + slope_x * line + slope_y * line.view(-1, 1)
     for layer in range(1, masks.shape[1]):
-        images = torch.lerp(images, clutter.expand_as(images), 0.8 * masks[:, layer : layer + 1])
+        images = torch.lerp(images, clutter.expand_as(images), 0.8 * difficulty * masks[:, layer : layer + 1])
     return torch.lerp(images, ink.expand_as(images), masks[:, :1])

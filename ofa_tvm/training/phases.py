@@ -19,7 +19,7 @@ class Phase:
     steps
         Optimiser steps.
     learning_rate
-        At the start, for the batch size in use; falls to 0 along a cosine.
+        At the start; falls to 0 along a cosine.
     subnets_per_step
         Subnets whose gradients are summed in a step.
     kept_ratios
@@ -32,6 +32,10 @@ class Phase:
     learning_rate: float
     subnets_per_step: int = 1
     kept_ratios: int | None = None
+
+    def difficulty(self, step: int) -> float:
+        """How hard the images of a step are: in the base phase it rises to 1 over the first 40%."""
+        return 1.0 if self.distils else min(1.0, step / (0.4 * self.steps))
 
     @property
     def distils(self) -> bool:
@@ -54,12 +58,12 @@ def progressive_shrinking(space: SearchSpace, scale: float = 1.0) -> tuple[Phase
     depth_2 = dataclasses.replace(kernel, depths=space.depths)
     width_1 = dataclasses.replace(depth_2, expand_ratios=space.expand_ratios[-2:])
     return (
-        Phase("base", full, _steps(5200, scale), 0.10),
-        Phase("kernel", kernel, _steps(2400, scale), 0.04),
-        Phase("depth-1", depth_1, _steps(700, scale), 0.02, subnets_per_step=2),
-        Phase("depth-2", depth_2, _steps(1500, scale), 0.03, subnets_per_step=2),
-        Phase("width-1", width_1, _steps(500, scale), 0.02, subnets_per_step=4, kept_ratios=0),
-        Phase("width-2", space, _steps(1500, scale), 0.03, subnets_per_step=4, kept_ratios=1),
+        Phase("base", full, _steps(4000, scale), 0.002),
+        Phase("kernel", kernel, _steps(1800, scale), 0.001),
+        Phase("depth-1", depth_1, _steps(500, scale), 0.0005, subnets_per_step=2),
+        Phase("depth-2", depth_2, _steps(1200, scale), 0.001, subnets_per_step=2),
+        Phase("width-1", width_1, _steps(400, scale), 0.0005, subnets_per_step=4, kept_ratios=0),
+        Phase("width-2", space, _steps(1400, scale), 0.001, subnets_per_step=4, kept_ratios=1),
     )
 
 

@@ -1,4 +1,4 @@
-"""The state of an interrupted training: network, momentum and position, as safetensors."""
+"""The state of an interrupted training: network, optimizer and position, as safetensors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ofa_tvm.files import write_atomic
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.network import Supernet
 
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps for each parameter
+
 
 class TrainingState:
     """Saves and loads what a training run needs to go on."""
@@ -23,16 +25,15 @@ class TrainingState:
         self._teacher = folder / "teacher.safetensors"
         self._space = space
 
-    def save(self, supernet: Supernet, optimizer: torch.optim.SGD, phase: int, step: int) -> None:
+    def save(self, supernet: Supernet, optimizer: torch.optim.Optimizer, phase: int, step: int) -> None:
         """Save the state before step `step` of phase number `phase`."""
         tensors = {f"model.{name}": tensor for name, tensor in supernet.state_dict().items()}
         for name, parameter in supernet.named_parameters():
-            momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
-            if momentum is not None:
-                tensors[f"momentum.{name}"] = momentum
+            for moment, tensor in optimizer.state.get(parameter, {}).items():
+                tensors[f"{moment}.{name}"] = tensor
         self._write(self._state, tensors, {"phase": phase, "step": step})
 
-    def load(self, supernet: Supernet, optimizer: torch.optim.SGD) -> tuple[int, int]:
+    def load(self, supernet: Supernet, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
         """Load the saved state, if there is one, and return its phase and step (else 0, 0).
 
         Raises
@@ -45,8 +46,9 @@ class TrainingState:
         tensors, position = self._read(self._state)
         supernet.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         for name, parameter in supernet.named_parameters():
-            if (momentum := tensors.get(f"momentum.{name}")) is not None:
-                optimizer.state[parameter]["momentum_buffer"] = momentum
+            for moment in _MOMENTS:
+                if (tensor := tensors.get(f"{moment}.{name}")) is not None:
+                    optimizer.state[parameter][moment] = tensor
         return position["phase"], position["step"]
 
     def save_teacher(self, supernet: Supernet) -> None:

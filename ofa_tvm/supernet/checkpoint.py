@@ -1,0 +1,88 @@
+"""A supernet's weights on disk, as safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+
+from ofa_tvm.errors import InvalidCheckpointError
+from ofa_tvm.files import sha256, write_atomic, write_json
+from ofa_tvm.supernet.metadata import (
+    METADATA_FILE,
+    WEIGHTS_FILE,
+    DataDescription,
+    SupernetFolder,
+    SupernetMetadata,
+    TrainingRecord,
+)
+from ofa_tvm.supernet.network import Supernet
+
+
+def load_supernet(folder: SupernetFolder) -> Supernet:
+    """The network with its weights, in evaluation mode.
+
+    Raises
+    ------
+    InvalidCheckpointError
+        The weights are missing, damaged, or do not fit the search space.
+    """
+    path = folder.weights
+    if not path.exists():
+        raise InvalidCheckpointError(f"{path} is missing; copy the supernet again, or train one")
+    if (digest := sha256(path)) != folder.metadata.weights_sha256:
+        raise InvalidCheckpointError(
+            f"{path} is damaged: its SHA-256 is {digest[:12]}..., {METADATA_FILE} says "
+            f"{folder.metadata.weights_sha256[:12]}...; copy the supernet again"
+        )
+    supernet = Supernet(folder.metadata.space)
+    try:
+        tensors = safetensors.torch.load_file(path)
+        missing, unexpected = supernet.load_state_dict(tensors, strict=False)
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise InvalidCheckpointError(f"{path} does not fit the search space: {str(error).splitlines()[0]}") from error
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise InvalidCheckpointError(
+            f"{path} does not fit the search space: missing {missing[:1]}, unexpected {unexpected[:1]}"
+        )
+    return supernet.eval()
+
+
+def save_supernet(
+    folder: Path,
+    name: str,
+    supernet: Supernet,
+    class_names: tuple[str, ...],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    data: DataDescription,
+    training: TrainingRecord,
+) -> SupernetFolder:
+    """Write weights and metadata below `folder`; the metadata last, so that it never names other weights.
+
+    Raises
+    ------
+    OutputError
+        The folder can't be written.
+    """
+    tensors = {
+        key: tensor.contiguous()
+        for key, tensor in supernet.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    write_atomic(folder / WEIGHTS_FILE, safetensors.torch.save(tensors))
+    metadata = SupernetMetadata(
+        format=1,
+        name=name,
+        search_space=supernet.space.to_dict(),
+        class_names=class_names,
+        mean=mean,
+        std=std,
+        data=data,
+        training=training,
+        weights_sha256=sha256(folder / WEIGHTS_FILE),
+    )
+    write_json(folder / METADATA_FILE, metadata.model_dump(mode="json"))
+    return SupernetFolder(folder, metadata)

@@ -1,0 +1,141 @@
+"""What is known about a supernet besides its weights: space, classes, data, and how it came to be."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from ofa_tvm.errors import InvalidArchitectureError, InvalidCheckpointError
+from ofa_tvm.space.search_space import SearchSpace
+
+SHIPPED_FOLDER = Path(__file__).with_name("shipped")
+METADATA_FILE = "supernet.json"
+WEIGHTS_FILE = "weights.safetensors"
+ACCURACY_RECORDS_FILE = "accuracy.jsonl"
+ACCURACY_PREDICTOR_FOLDER = "accuracy_predictor"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _search_space(content: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return SearchSpace.from_dict(content).to_dict()
+    except InvalidArchitectureError as error:
+        raise ValueError(str(error)) from error
+
+
+class DataDescription(_Strict):
+    """Where images for BN calibration and for measuring accuracy come from."""
+
+    kind: Literal["characters"]
+    calibration_seed: int
+    held_out_seed: int
+
+
+class PhaseRecord(_Strict):
+    """One phase of training as it was run."""
+
+    name: str
+    steps: int
+    learning_rate: float
+    subnets_per_step: int
+
+
+class TrainingRecord(_Strict):
+    """How the weights came to be."""
+
+    command: str
+    seed: int
+    batch_size: int
+    phases: tuple[PhaseRecord, ...]
+    finished: str
+    versions: dict[str, str]
+
+
+class SupernetMetadata(_Strict):
+    """Content of ``supernet.json``.
+
+    Attributes
+    ----------
+    mean, std
+        Of the input, a channel (RGB), on values scaled to [0, 1].
+    weights_sha256
+        Of ``weights.safetensors``.
+    """
+
+    format: Literal[1]
+    name: str
+    search_space: Annotated[dict[str, Any], AfterValidator(_search_space)]
+    class_names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    data: DataDescription
+    training: TrainingRecord
+    weights_sha256: str
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space that the supernet was trained for."""
+        return SearchSpace.from_dict(self.search_space)
+
+
+@dataclass(frozen=True)
+class SupernetFolder:
+    """A supernet on disk: ``supernet.json``, ``weights.safetensors``, accuracy records and predictor."""
+
+    path: Path
+    metadata: SupernetMetadata
+
+    @property
+    def weights(self) -> Path:
+        """The safetensors file."""
+        return self.path / WEIGHTS_FILE
+
+    @property
+    def accuracy_records(self) -> Path:
+        """JSON Lines, one measured subnet a line."""
+        return self.path / ACCURACY_RECORDS_FILE
+
+    @property
+    def accuracy_predictor(self) -> Path:
+        """Folder of the trained accuracy predictor."""
+        return self.path / ACCURACY_PREDICTOR_FOLDER
+
+
+def shipped_supernets() -> list[str]:
+    """Names of the supernets that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED_FOLDER.glob(f"*/{METADATA_FILE}"))
+
+
+def find_supernet(name_or_path: str) -> SupernetFolder:
+    """The supernet of a shipped name, or in a folder.
+
+    Raises
+    ------
+    InvalidCheckpointError
+        There is none, or its metadata is damaged.
+    """
+    shipped = SHIPPED_FOLDER / name_or_path
+    is_name = name_or_path in shipped_supernets()
+    folder = shipped if is_name else Path(name_or_path)
+    try:
+        content = (folder / METADATA_FILE).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        known = shipped_supernets()
+        near = difflib.get_close_matches(name_or_path, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InvalidCheckpointError(
+            f"no supernet {name_or_path!r}{hint} Name one of {', '.join(known)}, or a folder with {METADATA_FILE}"
+        ) from error
+    try:
+        return SupernetFolder(folder, SupernetMetadata.model_validate_json(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise InvalidCheckpointError(f"{folder / METADATA_FILE}: {place}: {first['msg']}") from error

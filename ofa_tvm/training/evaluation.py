@@ -1,0 +1,77 @@
+"""Calibrated subnets of a supernet, and their measured accuracy."""
+
+from __future__ import annotations
+
+import torch
+
+from ofa_tvm.space.architecture import Architecture
+from ofa_tvm.supernet.calibration import CALIBRATION_IMAGES, calibrate
+from ofa_tvm.supernet.checkpoint import load_supernet
+from ofa_tvm.supernet.layers import Subnet
+from ofa_tvm.supernet.metadata import SupernetFolder
+from ofa_tvm.training.characters import ImageSet
+from ofa_tvm.training.records import AccuracyRecord
+
+HELD_OUT_IMAGES = 5000
+_BATCH = 250
+
+
+class Evaluator:
+    """Extracts, calibrates and measures subnets of one supernet; images are rendered once a resolution.
+
+    Raises
+    ------
+    InvalidCheckpointError
+        On creation: the supernet's weights are missing, damaged or foreign.
+    """
+
+    def __init__(
+        self,
+        folder: SupernetFolder,
+        calibration_images: int = CALIBRATION_IMAGES,
+        held_out_images: int = HELD_OUT_IMAGES,
+    ) -> None:
+        self._metadata = folder.metadata
+        self._supernet = load_supernet(folder)
+        self._calibration_images = calibration_images
+        self._held_out_images = held_out_images
+        self._image_sets: dict[tuple[int, int, int], ImageSet] = {}
+
+    def calibrated(self, architecture: Architecture) -> Subnet:
+        """The stand-alone subnet with BN statistics of its own.
+
+        Raises
+        ------
+        InvalidArchitectureError
+            The architecture is not of the supernet's space.
+        """
+        subnet = self._supernet.extract(architecture)
+        images = self._image_set(
+            self._metadata.data.calibration_seed, self._calibration_images, architecture.resolution
+        )
+        calibrate(subnet, (batch for batch, _ in images.batches(_BATCH)))
+        return subnet
+
+    @torch.no_grad()
+    def accuracy(self, architecture: Architecture, subnet: Subnet | None = None) -> AccuracyRecord:
+        """Measure a subnet on held-out images (its calibrated weights, unless `subnet` is given)."""
+        subnet = (subnet or self.calibrated(architecture)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        held_out = self.held_out(architecture.resolution)
+        hits = sum(int((subnet(images).argmax(1) == labels).sum()) for images, labels in held_out.batches(_BATCH))
+        return AccuracyRecord(
+            architecture=architecture,
+            accuracy=hits / self._held_out_images,
+            images=self._held_out_images,
+            calibration_images=self._calibration_images,
+            weights_sha256=self._metadata.weights_sha256,
+        )
+
+    def held_out(self, resolution: int) -> ImageSet:
+        """The held-out images at one resolution."""
+        return self._image_set(self._metadata.data.held_out_seed, self._held_out_images, resolution)
+
+    def _image_set(self, seed: int, count: int, resolution: int) -> ImageSet:
+        key = (seed, count, resolution)
+        if key not in self._image_sets:
+            self._image_sets[key] = ImageSet.render(seed, count, resolution)
+        return self._image_sets[key]

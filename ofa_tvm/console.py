@@ -289,7 +289,7 @@ def _render(table: Table) -> str:
     """The table as text, as wide as the terminal; in a pipe as wide as it needs, so that nothing is cut off."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
     text = io.StringIO()
-    Console(file=text, width=width).print(table)
+    Console(file=text, width=width, markup=False, highlight=False).print(table)
     return text.getvalue()
 
 

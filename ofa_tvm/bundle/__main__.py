@@ -1,0 +1,103 @@
+"""``python -m ofa_tvm.bundle``: verify, run and show what deploy wrote."""
+
+from __future__ import annotations
+
+from ofa_tvm import console  # isort: skip  # first: Ctrl-C during the imports below is one line, too
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+app = console.new_app(
+    """Verify, run and show bundles, with nothing but TVM's runtime.
+
+    \b
+    python -m ofa_tvm.bundle verify out/rasp4-30ms
+    python -m ofa_tvm.bundle run out/rasp4-30ms photo.png --top 3
+    python -m ofa_tvm.bundle show out/rasp4-30ms --json
+    """
+)
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The bundle.", show_default=False)]
+Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG or JPEG.", show_default=False)]
+FilesOnly = Annotated[bool, typer.Option("--files-only", help="Only check the files, as for another CPU's bundle.")]
+Repeats = Annotated[int, typer.Option("--time", min=0, metavar="RUNS", help="Also time so many runs here.")]
+Top = Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")]
+
+
+@app.callback()
+def runtime_only() -> None:
+    """Leave TVM's compiler out of this process: the bundle must not need it."""
+    os.environ["TVM_USE_RUNTIME_LIB"] = "1"
+
+
+@app.command()
+def verify(
+    directory: Directory, files_only: FilesOnly = False, repeats: Repeats = 0, as_json: console.JsonOption = False
+) -> None:
+    """Prove that a bundle is whole, runs here and meets its budget; exit code 2 if not."""
+    from ofa_tvm.bundle.files import check_files
+    from ofa_tvm.bundle.verify import verify as verify_bundle
+
+    if files_only:
+        console.print_result({"directory": str(directory), "files": len(check_files(directory).files) + 1}, as_json)
+        return
+    report = verify_bundle(directory, repeats)
+    emulated = " (emulated)" if report.emulated else ""
+    rows = {
+        "files with the right digest": report.files,
+        "sample output reproduced": f"relative error {report.relative_error:.1e}, tolerance {report.tolerance:.0e}",
+        "measured latency": f"{report.measured_ms:.4g} ms on {report.device}{emulated}",
+        "latency budget": f"{report.budget_ms:g} ms",
+    }
+    if report.here_ms is not None:
+        rows["latency here, now"] = f"{report.here_ms:.4g} ms, median of {repeats} runs"
+    console.print_result(report.to_dict(), as_json, _table(f"verified: {directory}", rows))
+
+
+@app.command()
+def run(directory: Directory, image: Image, top: Top = 5, as_json: console.JsonOption = False) -> None:
+    """Classify an image."""
+    from ofa_tvm.bundle.runner import BundleRunner
+
+    classes = BundleRunner(directory).classify(image, top)
+    values = {"classes": [{"name": found.name, "probability": found.probability} for found in classes]}
+    rows = {found.name: f"{found.probability:.1%}" for found in classes}
+    console.print_result(values, as_json, _table(str(image), rows))
+
+
+@app.command()
+def show(directory: Directory, as_json: console.JsonOption = False) -> None:
+    """Show what a bundle is, from its manifest alone."""
+    from ofa_tvm.bundle.manifest import read_manifest
+    from ofa_tvm.space.architecture import Architecture
+
+    manifest = read_manifest(directory)
+    latency, accuracy = manifest.latency, manifest.accuracy
+    rows = {
+        "target": manifest.target.name,
+        "architecture": Architecture.from_dict(manifest.architecture),
+        "supernet": manifest.supernet.name,
+        "classes": len(manifest.class_names),
+        "latency budget": f"{latency.budget_ms:g} ms",
+        "predicted latency": f"{latency.predicted_ms:.4g} ms",
+        "measured latency": f"{latency.measured.median_ms:.4g} ms on {latency.measured.device}",
+        "predicted accuracy": f"{accuracy.predicted:.1%}",
+        "measured accuracy": f"{accuracy.measured:.1%} on {accuracy.images} images",
+        "created": manifest.created.isoformat(),
+    }
+    console.print_result(manifest.model_dump(mode="json"), as_json, _table(str(directory), rows))
+
+
+def _table(title: str, rows: dict[str, Any]) -> Table:
+    table = Table("", "", title=title, title_justify="left", show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    return table
+
+
+if __name__ == "__main__":
+    console.run(app)

@@ -1,0 +1,70 @@
+"""Whether this machine can run a bundle's library, told before the library gets a chance to crash."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from ofa_tvm.bundle.manifest import LIBRARY, Manifest
+from ofa_tvm.errors import InvalidBundleError
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+# ELF's e_machine (the System V ABI's registry) by the name that uname gives the architecture.
+_ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 164: "hexagon", 183: "aarch64", 243: "riscv64"}
+
+# The vector extensions a code generator reaches for. LLVM and Linux spell most of them alike but for
+# separators (avx512vnni, avx512_vnni; sse4.1, sse4_1).
+_VECTOR_EXTENSION = re.compile(r"(avx|amx|sse4\.|fma$|f16c$|sve|sme|i8mm$|bf16$|dotprod$|fullfp16$|fp16fml$)")
+_LINUX_NAMES = {"dotprod": "asimddp", "fullfp16": "asimdhp", "fp16fml": "asimdfhm"}
+
+
+def vector_features(llvm_features: Iterable[str]) -> tuple[str, ...]:
+    """Those of LLVM's features for a CPU that are vector extensions, sorted."""
+    return tuple(sorted(name for name in llvm_features if _VECTOR_EXTENSION.match(name)))
+
+
+def missing_features(features: Iterable[str], cpuinfo: str) -> list[str]:
+    """Features that ``/proc/cpuinfo`` does not offer; none if it says nothing (not Linux)."""
+    offered = {
+        _normalised(flag)
+        for line in cpuinfo.splitlines()
+        if line.partition(":")[0].strip() in ("flags", "Features")
+        for flag in line.partition(":")[2].split()
+    }
+    return [name for name in features if offered and _normalised(_LINUX_NAMES.get(name, name)) not in offered]
+
+
+def check_host(directory: Path, manifest: Manifest) -> None:
+    """Make sure that this machine has the CPU that the library was compiled for.
+
+    Raises
+    ------
+    InvalidBundleError
+        The library is no shared library, is one for another architecture, or may use vector
+        extensions that this CPU lacks.
+    """
+    path, target = directory / LIBRARY, manifest.target
+    advice = f"verify it on the device of target {target.name!r}, or deploy for this machine"
+    architecture = _elf_architecture(path)
+    if architecture != platform.machine():
+        raise InvalidBundleError(f"{path} is for {architecture}, this machine is {platform.machine()}; {advice}")
+    missing = missing_features(target.cpu_features, _CPUINFO.read_text() if _CPUINFO.exists() else "")
+    if missing:
+        cpu = target.tvm_target.get("mcpu", "its CPU")
+        raise InvalidBundleError(f"{path} was compiled for {cpu}; this CPU lacks {', '.join(missing)}; {advice}")
+
+
+def _elf_architecture(path: Path) -> str:
+    with path.open("rb") as stream:
+        header = stream.read(20)
+    if len(header) < 20 or header[:4] != b"\x7fELF":
+        raise InvalidBundleError(f"{path} is no shared library of Linux (ELF); write the bundle again")
+    machine = int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
+    return _ELF_MACHINES.get(machine, f"ELF machine {machine}")
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[._-]", "", name)

@@ -1,0 +1,207 @@
+"""The manifest: what a bundle is, how its input is made, what was predicted and measured. A file's schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ofa_tvm.errors import InvalidBundleError
+from ofa_tvm.space.architecture import Architecture
+from ofa_tvm.space.search_space import SearchSpace
+
+FORMAT_VERSION: Literal[1] = 1
+MANIFEST = "manifest.json"
+LIBRARY = "library.so"
+SAMPLE_INPUT = "sample_input.npy"
+SAMPLE_OUTPUT = "sample_output.npy"
+SAMPLE_IMAGE = "sample_image.png"
+README = "README.md"
+CHECKSUMS = "SHA256SUMS"
+
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Size = Annotated[int, Field(ge=1)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TargetRecord(_Section):
+    """What the library was compiled for.
+
+    Attributes
+    ----------
+    tvm_target
+        TVM's target with ``host`` resolved: kind, mtriple, mcpu, mattr.
+    cpu_features
+        Vector extensions that the library may use, in LLVM's names (`ofa_tvm.bundle.host`).
+    """
+
+    name: str
+    tvm_target: dict[str, Any]
+    cpu_features: tuple[str, ...]
+    emulated: bool
+
+
+class SupernetRecord(_Section):
+    """Which supernet the subnet's weights come from."""
+
+    name: str
+    weights_sha256: _Digest
+
+
+class InputRecord(_Section):
+    """How an image becomes the library's input.
+
+    Resize to the shape's height and width, scale 0..255 to `value_range`, then ``(value - mean) / std`` per colour.
+
+    Attributes
+    ----------
+    shape
+        ``(1, 3, height, width)``.
+    """
+
+    name: str
+    shape: tuple[Literal[1], Literal[3], _Size, _Size]
+    dtype: Literal["float32"] = "float32"
+    layout: Literal["NCHW"] = "NCHW"
+    colour_order: Literal["RGB"] = "RGB"
+    resize: Literal["bilinear"] = "bilinear"
+    value_range: tuple[_Finite, _Finite] = (0.0, 1.0)
+    mean: tuple[_Finite, _Finite, _Finite]
+    std: tuple[_Positive, _Positive, _Positive]
+
+
+class OutputRecord(_Section):
+    """What the library returns.
+
+    Attributes
+    ----------
+    shape
+        ``(1, classes)``.
+    """
+
+    name: str
+    shape: tuple[Literal[1], _Size]
+    dtype: Literal["float32"] = "float32"
+    meaning: Literal["logits"] = "logits"
+
+
+class MeasuredLatency(_Section):
+    """A measurement of this very library on the device.
+
+    Attributes
+    ----------
+    spread
+        Interquartile range of the samples over their median.
+    drift
+        Relative change of the reference kernel's time from before to after.
+    """
+
+    median_ms: _Positive
+    spread: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    drift: _Finite
+    samples_ms: Annotated[tuple[_Positive, ...], Field(min_length=1)]
+    device: str
+    emulated: bool
+
+
+class LatencyRecord(_Section):
+    """The latency budget, the prediction and the measurement, in milliseconds."""
+
+    budget_ms: _Positive
+    predicted_ms: _Positive
+    measured: MeasuredLatency
+
+
+class AccuracyRecord(_Section):
+    """Top-1 accuracy as fractions: predicted, and measured on so many images."""
+
+    predicted: _Fraction
+    measured: _Fraction
+    images: _Size
+
+
+class FileRecord(_Section):
+    """A file's digest and size."""
+
+    sha256: _Digest
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class Contents(_Section):
+    """All that deploy knows about the bundle; `write_bundle` adds the rest.
+
+    Attributes
+    ----------
+    architecture, search_space
+        As their ``to_dict`` gives them.
+    tolerance
+        Largest relative error at which the sample output counts as reproduced.
+    """
+
+    target: TargetRecord
+    architecture: dict[str, Any]
+    search_space: dict[str, Any]
+    supernet: SupernetRecord
+    input: InputRecord
+    output: OutputRecord
+    class_names: tuple[str, ...]
+    latency: LatencyRecord
+    accuracy: AccuracyRecord
+    tolerance: _Positive = 1e-4
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        architecture = Architecture.from_dict(self.architecture)
+        SearchSpace.from_dict(self.search_space).check(architecture)
+        if self.input.shape[2:] != (architecture.resolution, architecture.resolution):
+            raise ValueError(f"input shape {self.input.shape} for an architecture of {architecture.resolution} pixels")
+        if len(self.class_names) != self.output.shape[1]:
+            raise ValueError(f"{len(self.class_names)} class names for {self.output.shape[1]} outputs")
+        return self
+
+
+class Manifest(Contents):
+    """The whole manifest, as in ``manifest.json``.
+
+    Attributes
+    ----------
+    versions
+        Of tvm, tvm_ffi, python, numpy and ofa_tvm when the bundle was written.
+    files
+        All files of the bundle but the manifest and the checksums, by their path inside it.
+    """
+
+    format_version: Literal[1]
+    created: AwareDatetime
+    versions: dict[str, str]
+    files: dict[str, FileRecord]
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read a bundle's manifest.
+
+    Raises
+    ------
+    InvalidBundleError
+        There is none, or it does not fit the schema; the message names the first key that doesn't.
+    """
+    path = directory / MANIFEST
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InvalidBundleError(f"{directory} is no bundle: it has no {MANIFEST}; deploy writes bundles") from error
+    except OSError as error:
+        raise InvalidBundleError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ": ".join([str(path), *([".".join(map(str, first["loc"]))] if first["loc"] else [])])
+        raise InvalidBundleError(f"{where}: {first['msg']}; write the bundle again") from error

@@ -1,0 +1,101 @@
+"""The proof that a bundle is whole, runs on this machine, and meets its budget."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ofa_tvm.bundle.files import check_files
+from ofa_tvm.bundle.host import check_host
+from ofa_tvm.bundle.manifest import LIBRARY, MANIFEST, Manifest
+from ofa_tvm.bundle.trial import run_trial
+from ofa_tvm.errors import InvalidBundleError
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationReport:
+    """What held.
+
+    Attributes
+    ----------
+    files
+        How many have the right digest.
+    relative_error, tolerance
+        Of the sample output reproduced here; at most `tolerance`.
+    budget_ms, measured_ms
+        From the manifest, measured on `device`.
+    emulated
+        The measurement says nothing about real hardware.
+    here_ms
+        Median latency on this machine, loaded as it is now; None if not asked for.
+    """
+
+    directory: str
+    target: str
+    files: int
+    relative_error: float
+    tolerance: float
+    budget_ms: float
+    measured_ms: float
+    device: str
+    emulated: bool
+    here_ms: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def verify(directory: Path, repeats: int = 0) -> VerificationReport:
+    """Verify a bundle on this machine.
+
+    1. The manifest fits its schema, and every file has its digest.
+    2. The measured latency in the manifest is within the budget.
+    3. The library is for this CPU.
+    4. It reproduces the sample output, in a process of its own.
+
+    Parameters
+    ----------
+    repeats
+        Time the library here with so many runs; 0 for not at all.
+
+    Raises
+    ------
+    InvalidBundleError
+        One of them does not hold.
+    """
+    manifest = check_files(directory)
+    _check_budget(directory, manifest)
+    check_host(directory, manifest)
+    trial = run_trial(directory, repeats)
+    error = trial.relative_error
+    if error is None or error > manifest.tolerance:
+        found = "not finite" if error is None else f"off by {error:.2e} relative"
+        raise InvalidBundleError(
+            f"{directory / LIBRARY} does not reproduce the sample output: {found}, "
+            f"the tolerance is {manifest.tolerance:.0e}; write the bundle again"
+        )
+    measured = manifest.latency.measured
+    return VerificationReport(
+        directory=str(directory),
+        target=manifest.target.name,
+        files=len(manifest.files) + 1,
+        relative_error=error,
+        tolerance=manifest.tolerance,
+        budget_ms=manifest.latency.budget_ms,
+        measured_ms=measured.median_ms,
+        device=measured.device,
+        emulated=measured.emulated or manifest.target.emulated,
+        here_ms=statistics.median(trial.samples_ms) if trial.samples_ms else None,
+    )
+
+
+def _check_budget(directory: Path, manifest: Manifest) -> None:
+    latency = manifest.latency
+    if latency.measured.median_ms > latency.budget_ms:
+        raise InvalidBundleError(
+            f"{directory / MANIFEST}: measured {latency.measured.median_ms:g} ms on {latency.measured.device}, "
+            f"above the budget of {latency.budget_ms:g} ms; deploy again"
+        )

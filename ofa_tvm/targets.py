@@ -144,7 +144,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 def _parse(text: str, path: Path) -> Target:
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InvalidTargetError(f"{path}, line {line}: not YAML: {error.problem}") from error
@@ -158,6 +158,18 @@ def _parse(text: str, path: Path) -> Target:
         return Target.model_validate({**content, "name": path.stem})
     except ValidationError as error:
         raise InvalidTargetError(f"{path}: {_explain(error)}") from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A safe loader that takes keys as text and refuses a repeated one, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} appears twice", key.start_mark)
+            seen.add(key.value)
+        return {str(key): value for key, value in super().construct_mapping(node, deep=deep).items()}
 
 
 def _explain(error: ValidationError) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import socket
+import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,8 +65,9 @@ def shut_connections(host: str, port: int) -> None:
     """
     peers = {info[4][:2] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     for entry in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            duplicate = socket.socket(fileno=os.dup(int(entry)))
-            with duplicate:
+        with contextlib.suppress(OSError):  # closed meanwhile, or not connected
+            if not stat.S_ISSOCK(os.stat(f"/proc/self/fd/{entry}").st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(entry))) as duplicate:
                 if duplicate.family in (socket.AF_INET, socket.AF_INET6) and duplicate.getpeername()[:2] in peers:
                     duplicate.shutdown(socket.SHUT_RDWR)

@@ -48,10 +48,9 @@ def open_device(target: Target, tracker: str | None = None) -> Iterator[Device]:
     )
     with contextlib.ExitStack() as stack:
         if target.device.kind == "rpc" or _has_free_device(address, target.device.key, must_answer=bool(given)):
-            device = RpcDevice(target, address)
+            device = RpcDevice(target, lambda: address)
         else:
-            farm = stack.enter_context(local_farm(target))
-            device = RpcDevice(target, farm.tracker, before_session=farm.ensure_running)
+            device = RpcDevice(target, stack.enter_context(local_farm(target)).ensure_running)
         stack.callback(device.close)
         device.open()
         yield device

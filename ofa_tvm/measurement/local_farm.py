@@ -26,20 +26,14 @@ POLL_PERIOD_S = 0.02
 
 @contextlib.contextmanager
 def local_farm(target: Target) -> Iterator[LocalFarm]:
-    """Start both processes, wait until the device is registered, and stop them whatever happens.
+    """Two processes that are stopped whatever happens.
 
-    An exception, Ctrl-C and a normal end stop them here. When this process is killed the kernel
-    does it: both are tethered to the thread that calls this, which must outlive the context.
-
-    Raises
-    ------
-    DeviceUnavailableError
-        They were not ready within a minute.
+    An exception, Ctrl-C and a normal end stop them here. When this process is killed the kernel does
+    it: they are tethered to the thread that calls `LocalFarm.ensure_running`, which must outlive them.
     """
     with tempfile.TemporaryFile() as log:
         farm = LocalFarm(target, log)
         try:
-            farm.ensure_running()
             yield farm
         finally:
             farm.stop()
@@ -54,23 +48,24 @@ class LocalFarm:
         self._tracker: tuple[subprocess.Popen[bytes], TrackerAddress] | None = None
         self._server: subprocess.Popen[bytes] | None = None
 
-    @property
-    def tracker(self) -> TrackerAddress:
-        """Where the tracker listens. It exists once `ensure_running` has returned."""
-        if self._tracker is None:
-            raise DeviceUnavailableError("the local tracker has not been started")
-        return self._tracker[1]
+    def ensure_running(self) -> TrackerAddress:
+        """Start what does not run, also what has died since, and wait until the device is registered.
 
-    def ensure_running(self) -> None:
-        """Start what does not run, also what has died since, and wait until the device is registered."""
+        Raises
+        ------
+        DeviceUnavailableError
+            It was not ready within a minute.
+        """
         if self._tracker is None or self._tracker[0].poll() is not None:
             self._stop_server()  # it would register at the dead tracker's port
             self._tracker = self._start("tracker.py")
+        tracker = self._tracker[1]
         if self._server is None or self._server.poll() is not None:
             device = self._target.device
-            options = ["--tracker", str(self.tracker), "--key", device.key, "--threads", str(self._target.threads)]
+            options = ["--tracker", str(tracker), "--key", device.key, "--threads", str(self._target.threads)]
             self._server, _ = self._start("server.py", *options)
-            self._await_registration()
+            self._await_registration(self._server, tracker)
+        return tracker
 
     def stop(self) -> None:
         """Stop both; they are gone when this returns."""
@@ -99,11 +94,11 @@ class LocalFarm:
             )
             return process, TrackerAddress(*listener.getsockname())
 
-    def _await_registration(self) -> None:
+    def _await_registration(self, server: subprocess.Popen[bytes], tracker: TrackerAddress) -> None:
         deadline = time.monotonic() + READY_LIMIT_S
-        while self._server is not None and self._server.poll() is None and time.monotonic() < deadline:
+        while server.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(TrackerUnreachableError):
-                if summarize(self.tracker).free.get(self._target.device.key):
+                if summarize(tracker).free.get(self._target.device.key):
                     return
             time.sleep(POLL_PERIOD_S)
         raise DeviceUnavailableError(f"the local RPC server did not start: {self._last_log_line()}")

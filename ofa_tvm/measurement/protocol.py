@@ -52,7 +52,7 @@ class Measurement:
         Of this package, TVM and Python, on the host.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     samples_ms: tuple[float, ...]
     median_ms: float
@@ -70,7 +70,7 @@ class Measurement:
 class MeasurementFailure:
     """A job that gave no latency, and why in one line."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     error: str
     device: str

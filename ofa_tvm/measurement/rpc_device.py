@@ -22,16 +22,14 @@ class RpcDevice(Device):
 
     Parameters
     ----------
-    before_session
-        Called before each new session: the place to start a server again that has died.
+    find_tracker
+        Called before each new session, because a tracker and a server that have died may be started again then.
     """
 
-    def __init__(
-        self, target: Target, tracker: TrackerAddress, before_session: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, target: Target, find_tracker: Callable[[], TrackerAddress]) -> None:
         self._target = target
-        self._tracker = tracker
-        self._before_session = before_session
+        self._find_tracker = find_tracker
+        self._tracker = find_tracker()
         self._session: RpcSession | None = None
 
     @property
@@ -71,7 +69,7 @@ class RpcDevice(Device):
         """Do it in the current session or a new one; a session in which anything failed is not used again."""
         try:
             if self._session is None:
-                self._before_session()
+                self._tracker = self._find_tracker()
                 self._session = RpcSession(request_device(self._tracker, self._target.device.key, FREE_LIMIT_S))
             return action(self._session)
         except OfaTvmError:

@@ -23,7 +23,8 @@ Result = TypeVar("Result")
 
 CONNECT_LIMIT_S = 15.0
 MAX_RUNS_PER_SAMPLE = 1_000_000
-ARGUMENT_CACHE_BYTES = 64 << 20
+ARGUMENT_CACHE_ELEMENTS = 16 << 20
+FILL_FUNCTION = "tvm.contrib.random.uniform"
 
 
 class RpcSession:
@@ -44,7 +45,7 @@ class RpcSession:
         self._cpu: Any = self._remote.cpu(0)
         self._modules: dict[Path, Any] = {}
         self._machines: dict[Path, Any] = {}
-        self._arguments = ArgumentCache(self._cpu)
+        self._arguments = within(CONNECT_LIMIT_S, lambda: ArgumentCache(self._remote), self.close)
 
     def close(self) -> None:
         """Cut the connection, also under a call that waits; the server ends the session's process."""
@@ -96,30 +97,31 @@ class RpcSession:
 
 
 class ArgumentCache:
-    """Float32 tensors on the device, uniform in [-1, 1], made once for each shape.
+    """Float32 tensors on the device, uniform in [-1, 1], made once for each shape and filled over there.
 
     An output never serves as an input later, so that values do not grow from job to job.
     """
 
-    def __init__(self, device: Any) -> None:
-        self._device = device
+    def __init__(self, session: Any) -> None:
+        self._cpu = session.cpu(0)
+        self._fill = session.get_function(FILL_FUNCTION)
         self._tensors: dict[tuple[str, tuple[int, ...]], Any] = {}
-        self._bytes = 0
-        self._random = np.random.default_rng(0)
+        self._elements = 0
 
     def get(self, shapes: tuple[tuple[int, ...], ...]) -> list[Any]:
         """One tensor a shape, all different; the last is an output."""
-        if self._bytes > ARGUMENT_CACHE_BYTES:
+        if self._elements > ARGUMENT_CACHE_ELEMENTS:
             self._tensors.clear()
-            self._bytes = 0
+            self._elements = 0
         roles = [f"input {index}" for index in range(len(shapes) - 1)] + ["output"]
         return [self._tensor(role, shape) for role, shape in zip(roles, shapes, strict=True)]
 
     def _tensor(self, role: str, shape: tuple[int, ...]) -> Any:
         if (role, shape) not in self._tensors:
-            values = self._random.uniform(-1.0, 1.0, shape).astype(np.float32)
-            self._tensors[role, shape] = tvm.runtime.tensor(values, self._device)
-            self._bytes += values.nbytes
+            tensor = tvm.runtime.empty(shape, "float32", self._cpu)
+            self._fill(-1.0, 1.0, tensor)
+            self._tensors[role, shape] = tensor
+            self._elements += math.prod(shape)
         return self._tensors[role, shape]
 
 

@@ -1,0 +1,163 @@
+"""Faults on the local device: whatever a kernel or a process does, the command goes on or ends with a clear error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ofa_tvm.errors import MeasurementError
+from ofa_tvm.measurement.device import Device
+from ofa_tvm.measurement.devices import open_device
+from ofa_tvm.measurement.job import KernelJob
+from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, measure_many
+from ofa_tvm.targets import Target
+
+Kernels = Callable[[str], KernelJob]
+
+HOLDER = """
+import sys, time
+from ofa_tvm.measurement.devices import open_device
+from ofa_tvm.targets import load_target
+with open_device(load_target("local")) as device:
+    print("ready", flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        print("closing", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def target(quick_target: Callable[..., Target]) -> Target:
+    return quick_target("local", timeout_s=1.0)
+
+
+@pytest.fixture(scope="module")
+def device(target: Target) -> Iterator[Device]:
+    with open_device(target) as device:
+        yield device
+
+
+def test_kernel_that_crashes_fails_alone(device: Device, target: Target, faulty_job: Kernels, kernel_job: Kernels):
+    jobs = [kernel_job("double"), faulty_job("segfault"), kernel_job("triple")]
+    first, crashed, last = measure_many(device, jobs, kernel_job("double"), target.measurement)
+    assert isinstance(first, Measurement)
+    assert isinstance(last, Measurement)
+    assert isinstance(crashed, MeasurementFailure)
+    assert "SIGSEGV" in crashed.error
+    assert "\n" not in crashed.error
+
+
+def test_kernel_that_never_ends_meets_the_time_limit(
+    device: Device, target: Target, faulty_job: Kernels, kernel_job: Kernels
+):
+    with pytest.raises(MeasurementError, match="no answer within 1 s"):
+        device.time(faulty_job("hang"), target.measurement)
+    assert device.time(kernel_job("double"), target.measurement)
+    assert not [process for process in _server().children() if process.cpu_percent(0.2) > 50]
+
+
+def test_server_killed_during_a_job_is_started_again(
+    device: Device, target: Target, faulty_job: Kernels, kernel_job: Kernels
+):
+    killed = _server()
+    killer = threading.Timer(0.3, killed.kill)
+    killer.start()
+    with pytest.raises(MeasurementError):
+        device.time(faulty_job("hang"), target.measurement.model_copy(update={"timeout_s": 20.0}))
+    killer.join()
+    assert device.time(kernel_job("double"), target.measurement)
+    assert _server().pid != killed.pid
+
+
+def test_tracker_killed_between_jobs_is_started_again(
+    device: Device, target: Target, faulty_job: Kernels, kernel_job: Kernels
+):
+    _child("tracker.py").kill()
+    assert device.time(kernel_job("double"), target.measurement)  # the session outlives the tracker
+    with pytest.raises(MeasurementError):
+        device.time(faulty_job("segfault"), target.measurement)
+    assert device.time(kernel_job("double"), target.measurement)
+
+
+def test_server_that_hangs_meets_the_time_limit(device: Device, target: Target, kernel_job: Kernels):
+    processes = [_server(), *_server().children()]
+    for process in processes:
+        process.suspend()
+    try:
+        with pytest.raises(MeasurementError, match="no answer"):
+            device.time(kernel_job("double"), target.measurement)
+    finally:
+        for process in processes:
+            process.resume()
+    assert device.time(kernel_job("double"), target.measurement)
+
+
+def test_nothing_listens_beyond_loopback(device: Device, target: Target, kernel_job: Kernels):
+    device.time(kernel_job("double"), target.measurement)
+    listening = [
+        connection.laddr.ip
+        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert set(listening) == {"127.0.0.1"}
+    assert len(listening) >= 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_survives_the_command(number: signal.Signals):
+    command = subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert command.stdout is not None
+        assert command.stdout.readline() == b"ready\n"
+        family = psutil.Process(command.pid).children(recursive=True)
+        assert len(family) >= 3  # tracker, server, session
+        os.kill(command.pid, number)
+        assert (b"closing" in command.communicate(timeout=20)[0]) == (number == signal.SIGINT)
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert not alive
+    finally:
+        command.kill()
+        command.wait()
+
+
+def test_exception_in_the_body_stops_everything(target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = _descendants()
+    with pytest.raises(ZeroDivisionError), open_device(target):
+        assert _descendants() - before
+        raise ZeroDivisionError
+    assert _descendants() <= before
+
+
+def test_workspaces_are_removed(target: Target, kernel_job: Kernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with open_device(target) as device:
+        device.time(kernel_job("double"), target.measurement)
+        assert list(tmp_path.iterdir())
+    deadline = time.monotonic() + 5
+    while list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not list(tmp_path.iterdir())
+
+
+def _child(script: str) -> psutil.Process:
+    (process,) = [child for child in psutil.Process().children() if any(script in word for word in child.cmdline())]
+    return process
+
+
+def _server() -> psutil.Process:
+    return _child("server.py")
+
+
+def _descendants() -> set[int]:
+    return {process.pid for process in psutil.Process().children(recursive=True)}

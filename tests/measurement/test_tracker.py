@@ -1,0 +1,190 @@
+"""The tracker script, the client of the tracker, and the rule that says which tracker a target uses."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError, UsageError
+from ofa_tvm.measurement.devices import open_device
+from ofa_tvm.measurement.tracker import TrackerAddress, request_device, summarize
+from ofa_tvm.targets import Target
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "start_rpc_tracker.sh"
+
+
+@pytest.fixture(scope="module")
+def tracker() -> Iterator[TrackerAddress]:
+    """A tracker started by the script, with no device."""
+    with _free_port() as (port, release):
+        release()
+        process = subprocess.Popen([SCRIPT, "--port", str(port)], cwd="/", stderr=subprocess.PIPE, text=True)
+        try:
+            _await_line(process, f"127.0.0.1:{port}")
+            yield TrackerAddress("127.0.0.1", port)
+        finally:
+            process.terminate()
+            process.communicate(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def device_key(tracker: TrackerAddress) -> Iterator[str]:
+    """A device registered there, by the launcher that goes to boards."""
+    command = [sys.executable, ROOT / "rpc" / "server.py", "--tracker", str(tracker), "--key", "board"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        _await_line(process, "board registered")
+        while not summarize(tracker).free.get("board"):
+            time.sleep(0.02)
+        yield "board"
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+
+
+def test_script_answers_tvms_own_query_and_stops_on_sigint():
+    with _free_port() as (port, release):
+        release()
+        process = subprocess.Popen([SCRIPT, "--port", str(port)], stderr=subprocess.PIPE, text=True)
+        try:
+            _await_line(process, str(port))
+            query = [sys.executable, "-m", "tvm.exec.query_rpc_tracker", "--host", "127.0.0.1", "--port", str(port)]
+            answer = subprocess.run(query, capture_output=True, text=True, timeout=60)
+            assert "Queue Status" in answer.stdout
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=10)
+            assert process.returncode == 0
+            assert "Traceback" not in errors
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def test_script_says_that_the_port_is_taken():
+    with _free_port() as (port, _):
+        run = subprocess.run([SCRIPT, "--port", str(port)], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1
+    assert f"127.0.0.1:{port}" in run.stderr
+    assert "--port" in run.stderr
+
+
+def test_script_warns_when_others_can_reach_it():
+    process = subprocess.Popen([SCRIPT, "--port", "0", "--host", "0.0.0.0"], stderr=subprocess.PIPE, text=True)
+    try:
+        _await_line(process, "without a password")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_script_without_environment_says_what_to_run(tmp_path: Path):
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / SCRIPT.name
+    script.write_bytes(SCRIPT.read_bytes())
+    run = subprocess.run(["bash", script], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "quickstart.sh" in run.stderr
+
+
+def test_device_at_a_tracker_measures(
+    tracker: TrackerAddress, device_key: str, quick_target: Callable[..., Target], kernel_job: Callable
+):
+    target = _with_key(quick_target("rasp4"), device_key)
+    with open_device(target, str(tracker)) as device:
+        assert device.time(kernel_job("double"), target.measurement)
+        assert str(tracker) in device.name
+
+
+def test_local_uses_a_free_local_device_of_a_running_tracker(
+    tracker: TrackerAddress, device_key: str, quick_target: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OFA_TVM_TRACKER", str(tracker))
+    _await_free(tracker, device_key)
+    with open_device(_with_key(quick_target("local"), device_key)) as device:
+        assert str(tracker) in device.name
+
+
+def test_local_starts_its_own_when_the_tracker_has_no_local_device(
+    tracker: TrackerAddress, quick_target: Callable[..., Target]
+):
+    with open_device(quick_target("local"), str(tracker)) as device:
+        assert str(tracker) not in device.name
+
+
+def test_device_in_use_is_not_waited_for_forever(tracker: TrackerAddress, device_key: str):
+    _await_free(tracker, device_key)
+    request_device(tracker, device_key, timeout_s=5)
+    with pytest.raises(DeviceUnavailableError, match="in use"):
+        request_device(tracker, device_key, timeout_s=0.1)
+
+
+def test_offer_that_nobody_takes_up_comes_back(tracker: TrackerAddress, device_key: str):
+    _await_free(tracker, device_key)
+    request_device(tracker, device_key, timeout_s=5)
+    assert request_device(tracker, device_key, timeout_s=15)
+
+
+def test_missing_device_names_those_that_are_there(tracker: TrackerAddress, device_key: str):
+    with pytest.raises(DeviceUnavailableError, match=r"no device 'rasp5'.*board.*server.py --tracker") as caught:
+        request_device(tracker, "rasp5", timeout_s=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_tracker_says_what_to_type(quick_target: Callable[..., Target]):
+    with _free_port() as (port, release):
+        release()
+        with (
+            pytest.raises(TrackerUnreachableError, match=r"start_rpc_tracker\.sh"),
+            open_device(quick_target("rasp4"), f"127.0.0.1:{port}"),
+        ):
+            pass
+
+
+def test_something_else_at_the_port_is_no_tracker():
+    with _free_port() as (port, _), pytest.raises(TrackerUnreachableError):
+        summarize(TrackerAddress("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("text", ["", "9190", "host:", "host:port", "host:0", "host:70000"])
+def test_malformed_address_is_a_usage_error(text: str):
+    with pytest.raises(UsageError, match="HOST:PORT"):
+        TrackerAddress.parse(text)
+
+
+def _with_key(target: Target, key: str) -> Target:
+    return target.model_copy(update={"device": target.device.model_copy(update={"key": key})})
+
+
+def _await_free(tracker: TrackerAddress, key: str) -> None:
+    deadline = time.monotonic() + 20
+    while not summarize(tracker).free.get(key):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _await_line(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line:
+            return
+    raise AssertionError(f"{process.args} ended without saying {text!r}")
+
+
+class _free_port:  # noqa: N801
+    """A port that is taken until it is released."""
+
+    def __enter__(self) -> tuple[int, Callable[[], None]]:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        return self._listener.getsockname()[1], self._listener.close
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()

@@ -12,12 +12,15 @@ import os
 import socket
 import sys
 
+from listening import listen, warning_if_exposed
+
 # tvm_ffi imports torch where it finds it: a second and 200 MB that a tracker has no use for.
 sys.modules["torch"] = None  # type: ignore[assignment]
 os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
 
 
 def main() -> int:
+    """Listen where the options say, and serve until a signal comes."""
     parser = argparse.ArgumentParser(prog="start_rpc_tracker.sh", description="Start TVM's RPC tracker and stay.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=9190, help="port to listen on (default: %(default)s)")
@@ -29,37 +32,23 @@ def main() -> int:
         reason = getattr(error, "strerror", None) or error
         print(f"cannot listen on {options.host}:{options.port}: {reason}; try another --port", file=sys.stderr)
         return 2
-    host, port = listener.getsockname()[:2]
-    if not host.startswith("127.") and host != "::1":
-        print(
-            f"warning: {host} is reachable from other machines, and TVM RPC runs any code it is sent, without a"
-            " password; use this on a trusted network only, or loopback and an SSH tunnel",
-            file=sys.stderr,
-        )
+    if warning := warning_if_exposed(listener):
+        print(warning, file=sys.stderr)
     try:
-        serve(listener, f"RPC tracker on {host}:{port}; Ctrl-C stops it")
+        serve(listener)
     except KeyboardInterrupt:
         print("RPC tracker stopped", file=sys.stderr)
     return 0
 
 
-def listen(host: str, port: int, listen_fd: int | None) -> socket.socket:
-    if listen_fd is not None:  # bound by the process that started this one, so nobody else can take the port
-        return socket.socket(fileno=listen_fd)
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen()
-    return listener
-
-
-def serve(listener: socket.socket, banner: str) -> None:
-    from tvm.rpc.tracker import TrackerServerHandler  # seconds on a slow host, so after the port is known to be free
+def serve(listener: socket.socket) -> None:
+    """Serve devices and clients for ever."""
+    from tvm.rpc.tracker import TrackerServerHandler  # takes a second, so after the port is known to be free
 
     asyncio.set_event_loop(asyncio.new_event_loop())
     tracker = TrackerServerHandler(listener, stop_key=os.urandom(16).hex())
-    print(banner, file=sys.stderr, flush=True)
+    host, port = listener.getsockname()[:2]
+    print(f"RPC tracker on {host}:{port}; Ctrl-C stops it", file=sys.stderr, flush=True)
     tracker.run()
 
 

@@ -10,6 +10,7 @@ import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -64,10 +65,10 @@ def shut_connections(host: str, port: int) -> None:
     TVM does not tell the descriptor of an RPC session; a blocked receive on it returns at once.
     """
     peers = {info[4][:2] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
-    for entry in os.listdir("/proc/self/fd"):
+    for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # closed meanwhile, or not connected
-            if not stat.S_ISSOCK(os.stat(f"/proc/self/fd/{entry}").st_mode):
+            if not stat.S_ISSOCK(entry.stat().st_mode):
                 continue
-            with socket.socket(fileno=os.dup(int(entry))) as duplicate:
+            with socket.socket(fileno=os.dup(int(entry.name))) as duplicate:
                 if duplicate.family in (socket.AF_INET, socket.AF_INET6) and duplicate.getpeername()[:2] in peers:
                     duplicate.shutdown(socket.SHUT_RDWR)

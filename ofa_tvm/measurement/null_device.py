@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tvm
 from tvm.runtime.vm import VirtualMachine
+from typing_extensions import override
 
 from ofa_tvm.errors import MeasurementError
 from ofa_tvm.measurement.device import Device, Float32Array
@@ -33,13 +34,16 @@ class NullDevice(Device):
         self._target = target
 
     @property
+    @override
     def name(self) -> str:
         return f"{self._target.name}: roofline cost model, nothing was measured"
 
     @property
+    @override
     def emulated(self) -> bool:
         return True
 
+    @override
     def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
         latency_ms = (
             kernel_ms(job.workload)
@@ -48,6 +52,7 @@ class NullDevice(Device):
         )
         return (latency_ms,) * protocol.repeats
 
+    @override
     def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
         if inputs.shape != job.input_shape:
             raise MeasurementError(f"{job.label} takes an input of shape {job.input_shape}, not {inputs.shape}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from typing_extensions import override
+
 from ofa_tvm.errors import DeviceUnavailableError, MeasurementError, OfaTvmError
 from ofa_tvm.measurement.device import Device, Float32Array
 from ofa_tvm.measurement.job import Job, SubnetJob
@@ -33,16 +35,20 @@ class RpcDevice(Device):
         self._session: RpcSession | None = None
 
     @property
+    @override
     def name(self) -> str:
         return f"{self._target.device.key} by RPC tracker {self._tracker}"
 
     @property
+    @override
     def emulated(self) -> bool:
         return self._target.emulated
 
+    @override
     def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
         return self._attempt(job.label, lambda session: session.time(job, protocol))
 
+    @override
     def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
         timeout_s = self._target.measurement.timeout_s
         return self._attempt(job.label, lambda session: session.run(job, inputs, timeout_s))

@@ -1,0 +1,28 @@
+"""The listening socket of a launcher: inherited from the process that started it, or bound here."""
+
+from __future__ import annotations
+
+import socket
+
+
+def listen(host: str, port: int, listen_fd: int | None) -> socket.socket:
+    """Listen on exactly this address; an inherited descriptor was bound already, so that no other process got there."""
+    if listen_fd is not None:
+        return socket.socket(fileno=listen_fd)
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen()
+    return listener
+
+
+def warning_if_exposed(listener: socket.socket) -> str | None:
+    """What to tell somebody who listens beyond this host."""
+    host = str(listener.getsockname()[0])
+    if host.startswith("127.") or host == "::1":
+        return None
+    return (
+        f"warning: {host} is reachable from other machines, and TVM RPC runs any code it is sent, without a"
+        " password; use this on a trusted network only, or loopback and an SSH tunnel"
+    )

@@ -93,6 +93,17 @@ class ProgressiveShrinking:
             state.save(supernet, optimizer, index + 1, 0)
         return supernet.eval()
 
+    def finished_steps(self) -> int:
+        """Steps that an earlier run in the folder has done and saved.
+
+        Raises
+        ------
+        InvalidCheckpointError
+            The folder holds a damaged state, or one of another search space.
+        """
+        phase, step = TrainingState(self.folder, self.space).position()
+        return sum(earlier.steps for earlier in self.phases[:phase]) + step
+
     def _begin(self, phase: Phase, supernet: Supernet, optimizer: torch.optim.AdamW) -> None:
         """Start a phase afresh: forget the optimizer's moments, sort the channels if the phase asks for it."""
         optimizer.state.clear()

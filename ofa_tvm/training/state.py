@@ -25,6 +25,19 @@ class TrainingState:
         self._teacher = folder / "teacher.safetensors"
         self._space = space
 
+    def position(self) -> tuple[int, int]:
+        """Phase and step of the saved state; 0, 0 if there is none.
+
+        Raises
+        ------
+        InvalidCheckpointError
+            The file is damaged, or of another search space.
+        """
+        if not self._state.exists():
+            return 0, 0
+        _, position = self._read(self._state)
+        return position["phase"], position["step"]
+
     def save(self, supernet: Supernet, optimizer: torch.optim.Optimizer, phase: int, step: int) -> None:
         """Save the state before step `step` of phase number `phase`."""
         tensors = {f"model.{name}": tensor for name, tensor in supernet.state_dict().items()}

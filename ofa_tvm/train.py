@@ -1,0 +1,119 @@
+"""Train a supernet by progressive shrinking on rendered images of characters: ``python -m ofa_tvm.train``."""
+
+from __future__ import annotations
+
+from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
+    DryRunOption,
+    JsonOption,
+    SeedOption,
+    new_app,
+    positive_float,
+    print_result,
+    progress,
+    run,
+    say,
+)
+
+# isort: split
+import contextlib
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ofa_tvm.errors import UsageError
+from ofa_tvm.space.architecture import RESOLUTION_STEP
+from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.supernet.metadata import DataDescription, PhaseRecord, SupernetFolder, TrainingRecord
+from ofa_tvm.training.phases import Phase, progressive_shrinking
+
+# Streams of images that no phase of training draws from.
+CALIBRATION_SEED, HELD_OUT_SEED = 900_001, 900_002
+
+app = new_app(
+    "Train a supernet by progressive shrinking on rendered images of characters.\n\n"
+    "Stopped at any moment, the same command goes on from the last saved state.\n\n"
+    "Example: python -m ofa_tvm.train --out runs/train   (about an hour on one CPU core)"
+)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the state, the log and the trained supernet.")] = Path(
+        "runs/train"
+    ),
+    name: Annotated[str, typer.Option("--name", help="Name of the trained supernet.")] = "characters",
+    width: Annotated[
+        float, typer.Option("--width", help="Width multiplier of MobileNetV3.", callback=positive_float)
+    ] = 0.5,
+    resolutions: Annotated[
+        str, typer.Option("--resolutions", help="First and last input size in pixels; by a step of 4 between.")
+    ] = "32:64",
+    scale: Annotated[
+        float, typer.Option("--scale", help="Multiplies the steps of all phases.", callback=positive_float)
+    ] = 1.0,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 1,
+    seed: SeedOption = 0,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Parse, train phase by phase, write the supernet."""
+    import torch
+
+    from ofa_tvm.training.glyphs import CLASS_NAMES
+
+    torch.set_num_threads(threads)
+    space = SearchSpace(width, len(CLASS_NAMES), _resolutions(resolutions))
+    phases = progressive_shrinking(space, scale)
+    for phase in phases:
+        say(f"{phase.name}: {phase.steps} steps, {phase.subnets_per_step} subnet(s) a step")
+    if dry_run:
+        return
+    command = f"python -m ofa_tvm.train --width {width:g} --resolutions {resolutions} --scale {scale:g} --seed {seed}"
+    folder = _train(out, name, space, phases, seed, command)
+    print_result(
+        {"supernet": str(folder.path), "weights_sha256": folder.metadata.weights_sha256, "seed": seed}, as_json
+    )
+
+
+def _train(
+    out: Path, name: str, space: SearchSpace, phases: tuple[Phase, ...], seed: int, command: str
+) -> SupernetFolder:
+    from ofa_tvm.supernet.checkpoint import save_supernet
+    from ofa_tvm.training.characters import BLOCK, MEAN, STD
+    from ofa_tvm.training.glyphs import CLASS_NAMES
+    from ofa_tvm.training.shrinking import ProgressiveShrinking
+
+    trainer = ProgressiveShrinking(space, phases, out, seed)
+    done = trainer.finished_steps()
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(progress(sum(phase.steps for phase in phases), "training", done))
+        trainer.report = lambda _progress: bar.advance()
+        supernet = trainer.run()
+    training = TrainingRecord(
+        command=command,
+        seed=seed,
+        batch_size=BLOCK,
+        phases=tuple(PhaseRecord(name=p.name, steps=p.steps, learning_rate=p.learning_rate,
+                                 subnets_per_step=p.subnets_per_step) for p in phases),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={package: version(package) for package in ("torch", "numpy", "matplotlib", "pillow", "ofa_tvm")},
+    )
+    data = DataDescription(kind="characters", calibration_seed=CALIBRATION_SEED, held_out_seed=HELD_OUT_SEED)
+    return save_supernet(out / "supernet", name, supernet, CLASS_NAMES, MEAN, STD, data, training)
+
+
+def _resolutions(text: str) -> tuple[int, ...]:
+    try:
+        first, last = (int(part) for part in text.split(":"))
+    except ValueError:
+        raise UsageError(f"--resolutions {text!r}: give the first and the last, as in 32:64") from None
+    if not 0 < first <= last:
+        raise UsageError(f"--resolutions {text!r}: the first must be positive and not above the last")
+    return tuple(range(first, last + 1, RESOLUTION_STEP))
+
+
+if __name__ == "__main__":
+    run(app)

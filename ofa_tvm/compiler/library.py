@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import tvm
-from tvm import relax, tirx
+from tvm import relax
 from tvm.support import cc
 
+from ofa_tvm.compiler.kernels import KernelObjects, ScheduleOf, last_line
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.pipeline import LOWER, to_packed_kernels
-from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.errors import CompileError
 from ofa_tvm.files import output_errors
 from ofa_tvm.lowering.relax_import import import_onnx
 from ofa_tvm.space.workload import Workload
 
 HOST_COMPILER = "g++"
-
-ScheduleOf = Callable[[Workload], Parameters]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,10 @@ class CompiledSubnet:
     Attributes
     ----------
     executable
-        Its function ``main`` takes an image `(1, 3, R, R)` and gives logits `(1, classes)`, both float32.
+        Its function ``main`` takes an image `(1, 3, R, R)` and gives logits `(1, classes)`, both float32. It runs
+        when linked with the kernels.
+    kernels
+        Object files by symbol.
     workloads
         Of the fused kernels, in execution order, with repetition.
     leftovers
@@ -43,6 +44,7 @@ class CompiledSubnet:
     """
 
     executable: relax.VMExecutable
+    kernels: Mapping[str, bytes]
     workloads: tuple[Workload, ...]
     leftovers: tuple[str, ...]
     cross_compiler: str
@@ -63,14 +65,15 @@ class CompiledSubnet:
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
                 temporary = Path(folder) / path.name
                 try:
-                    self.executable.export_library(str(temporary), fcompile=link, workspace_dir=folder)
+                    objects = _write_objects(self.kernels, Path(folder))
+                    self.executable.export_library(str(temporary), fcompile=link, addons=objects, workspace_dir=folder)
                 except FileNotFoundError as error:
                     raise CompileError(
                         f"{self.cross_compiler} is not installed; install it, or name another one as the target's "
                         "cross_compiler"
                     ) from error
                 except RuntimeError as error:
-                    raise CompileError(f"{self.cross_compiler} cannot link {path.name}: {_one_line(error)}") from error
+                    raise CompileError(f"{self.cross_compiler} cannot link {path.name}: {last_line(error)}") from error
                 temporary.replace(path)
 
 
@@ -80,6 +83,7 @@ def compile_subnet(
     machine: Machine,
     schedule_of: ScheduleOf,
     cross_compiler: str | None = None,
+    kernels: KernelObjects | None = None,
 ) -> CompiledSubnet:
     """Compile a subnet.
 
@@ -95,26 +99,28 @@ def compile_subnet(
         The parameters of a workload's kernel: the best ones tuned, or the template's default.
     cross_compiler
         Command that links for the target, None where that is this host.
+    kernels
+        Object code of subnets compiled before for this target and machine, which this one adds to.
 
     Raises
     ------
     CompileError
         A stage fails; the message is one line.
     """
-    mod = import_onnx(model)
-
-    def kernel_of(workload: Workload) -> tirx.PrimFunc:
-        return TEMPLATES[workload.kind].prim_func(workload, schedule_of(workload), machine)
-
-    packed = to_packed_kernels(mod, machine.lanes, kernel_of)
+    kernels = kernels or KernelObjects(target, machine)
+    packed = to_packed_kernels(import_onnx(model), machine.lanes)
+    objects = kernels.get(packed.workloads, schedule_of)
     try:
         executable = relax.build(packed.mod, target, relax_pipeline=LOWER)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise CompileError(f"TVM cannot build the subnet for {target}: {_one_line(error)}") from error
-    return CompiledSubnet(executable, packed.workloads, packed.leftovers, cross_compiler or HOST_COMPILER)
+        raise CompileError(f"TVM cannot build the subnet for {target}: {last_line(error)}") from error
+    return CompiledSubnet(executable, objects, packed.workloads, packed.leftovers, cross_compiler or HOST_COMPILER)
 
 
-def _one_line(error: Exception) -> str:
-    """The last line that says something; TVM puts the reason there, below its backtrace."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _write_objects(kernels: Mapping[str, bytes], folder: Path) -> list[str]:
+    paths = []
+    for symbol, code in kernels.items():
+        path = folder / f"{symbol}.o"
+        path.write_bytes(code)
+        paths.append(str(path))
+    return paths

@@ -6,7 +6,7 @@ import tvm
 from tvm import relax
 
 from ofa_tvm.compiler.passes.fold_constants import FoldConstants
-from ofa_tvm.compiler.passes.pack import KernelOf, PackedModule, pack
+from ofa_tvm.compiler.passes.pack import PackedModule, pack
 from ofa_tvm.compiler.passes.restore_operators import RestoreOperators
 
 # 1. Say in operators what the importer said in loops.
@@ -44,7 +44,7 @@ LOWER = tvm.transform.Sequential(
 )
 
 
-def to_packed_kernels(mod: tvm.IRModule, lanes: int, kernel_of: KernelOf) -> PackedModule:
+def to_packed_kernels(mod: tvm.IRModule, lanes: int) -> PackedModule:
     """Phases 1 to 3: from an imported module to one of nothing but calls of kernels.
 
     Parameters
@@ -53,10 +53,8 @@ def to_packed_kernels(mod: tvm.IRModule, lanes: int, kernel_of: KernelOf) -> Pac
         As `ofa_tvm.lowering.relax_import.import_onnx` gives it.
     lanes
         Channels packed innermost.
-    kernel_of
-        Gives the kernel of a workload.
     """
-    packed = pack(SIMPLIFY(mod), lanes, kernel_of)
+    packed = pack(SIMPLIFY(mod), lanes)
     if not packed.leftovers:
         return packed
     return PackedModule(LEGALISE(packed.mod), packed.workloads, packed.leftovers)

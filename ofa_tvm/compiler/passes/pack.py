@@ -15,8 +15,6 @@ from ofa_tvm.compiler.passes.graph import Expr, Graph, Var, is_variable, operato
 from ofa_tvm.compiler.passes.layout_change import pack_kernel, packed_shape, unpack_kernel
 from ofa_tvm.space.workload import Kind, Workload
 
-KernelOf = Callable[[Workload], tirx.PrimFunc]
-
 _PACK_WEIGHT: dict[Kind, Callable[[np.ndarray, int], np.ndarray]] = {
     "conv": layout.pack_conv_weight,
     "pointwise": layout.pack_pointwise_weight,
@@ -31,7 +29,8 @@ class PackedModule:
     Attributes
     ----------
     mod
-        Its function ``main`` takes and returns plain tensors; the parameters are packed constants in it.
+        Its function ``main`` takes and returns plain tensors; the parameters are packed constants in it. It calls the
+        kernel of a workload by the symbol `Workload.key`, and does not hold it.
     workloads
         Of the fused kernels, in execution order, with repetition.
     leftovers
@@ -43,11 +42,11 @@ class PackedModule:
     leftovers: tuple[str, ...]
 
 
-def pack(mod: tvm.IRModule, lanes: int, kernel_of: KernelOf) -> PackedModule:
-    """Rewrite ``main`` to fused kernels that hand each other packed tensors.
+def pack(mod: tvm.IRModule, lanes: int) -> PackedModule:
+    """Rewrite ``main`` to calls of fused kernels that hand each other packed tensors.
 
     The layout changes only where the image comes in, where the logits go out, and around an operator without a
-    template. Equal workloads share one kernel.
+    template. Equal workloads share one kernel; the arguments are those of the kernel templates.
 
     Parameters
     ----------
@@ -55,13 +54,11 @@ def pack(mod: tvm.IRModule, lanes: int, kernel_of: KernelOf) -> PackedModule:
         A simplified module (`ofa_tvm.compiler.pipeline`).
     lanes
         Channels packed innermost.
-    kernel_of
-        Gives the kernel of a workload; its arguments are those of the kernel templates.
     """
     graph = Graph(mod["main"])
     kernels = find_kernels(graph)
     inner = {member for kernel in kernels.values() for member in kernel.members[:-1]}
-    emitter = _Emitter(mod, lanes, kernel_of)
+    emitter = _Emitter(mod, lanes)
     leftovers: list[str] = []
     with emitter.builder.function("main", list(graph.parameters)):
         with emitter.builder.dataflow():
@@ -79,11 +76,10 @@ def pack(mod: tvm.IRModule, lanes: int, kernel_of: KernelOf) -> PackedModule:
 class _Emitter:
     """Builds the new function; knows of each variable of the old one where its plain and packed values are."""
 
-    def __init__(self, mod: tvm.IRModule, lanes: int, kernel_of: KernelOf) -> None:
+    def __init__(self, mod: tvm.IRModule, lanes: int) -> None:
         self.builder = relax.BlockBuilder()
         self._mod = mod
         self._lanes = lanes
-        self._kernel_of = kernel_of
         self._plain: dict[Var, Expr] = {}
         self._packed: dict[Var, Expr] = {}
         self._functions: dict[str, tvm.ir.GlobalVar] = {}
@@ -98,8 +94,8 @@ class _Emitter:
             arguments.append(relax.const(layout.pack_bias(kernel.bias, self._lanes)))
         arguments.extend(self.packed(other) for other in others)
         sizes = (1, workload.out_channels, workload.output_height, workload.output_width)
-        function = self._function(workload.key, lambda: self._kernel_of(workload))
-        self._packed[kernel.output] = self._call(function, arguments, packed_shape(sizes, self._lanes))
+        out_type = relax.TensorType(packed_shape(sizes, self._lanes), "float32")
+        self._packed[kernel.output] = self.builder.emit(relax.call_dps_packed(workload.key, arguments, out_type))
 
     def keep_packed(self, variable: Var, value: Expr) -> bool:
         """Let a reshape between ``(1, C, 1, 1)`` and ``(1, C)`` keep its packed value, in which nothing moves."""
@@ -145,10 +141,8 @@ class _Emitter:
         assert logical is not None, "kernels read and write float32 tensors of static shape"
         name = f"{verb}_{'x'.join(map(str, logical[1:]))}"
         function = self._function(name, lambda: kernel(logical, self._lanes))
-        return self._call(function, [value], packed_shape(logical, self._lanes) if verb == "pack" else logical)
-
-    def _call(self, function: tvm.ir.GlobalVar, arguments: list[Expr], sizes: tuple[int, ...]) -> Expr:
-        return self.builder.emit(relax.call_tir(function, arguments, relax.TensorType(sizes, "float32")))
+        sizes = packed_shape(logical, self._lanes) if verb == "pack" else logical
+        return self.builder.emit(relax.call_tir(function, [value], relax.TensorType(sizes, "float32")))
 
     def _function(self, name: str, make: Callable[[], tirx.PrimFunc]) -> tvm.ir.GlobalVar:
         if name not in self._functions:

@@ -58,23 +58,31 @@ def run_trial(directory: Path, repeats: int = 0, timeout_s: float = TIMEOUT_S) -
     library = directory / LIBRARY
     command = [sys.executable, "-m", "ofa_tvm.bundle.trial", str(directory), str(repeats)]
     try:
-        child = subprocess.run(
-            command, env=_environment(), timeout=timeout_s, capture_output=True, text=True, check=False
-        )
+        code, output, log = _run(command, timeout_s)
     except subprocess.TimeoutExpired as error:
         raise InvalidBundleError(f"{library} did not end within {timeout_s:g} s; write the bundle again") from error
-    if child.returncode < 0:
-        raise InvalidBundleError(
-            f"{library} was stopped by {signal.Signals(-child.returncode).name}{_likely_cause(directory, child)}"
-        )
-    if child.returncode:
-        reason = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
-        raise InvalidBundleError(reason[-1])
-    return Trial.model_validate_json(child.stdout)
+    if code < 0:
+        raise InvalidBundleError(f"{library} was stopped by {signal.Signals(-code).name}{_advice(directory, -code)}")
+    if code:
+        raise InvalidBundleError((log.strip().splitlines() or [f"{library}: exit code {code}"])[-1])
+    return Trial.model_validate_json(output)
 
 
-def _likely_cause(directory: Path, child: subprocess.CompletedProcess[str]) -> str:
-    if -child.returncode != signal.SIGILL:
+def _run(command: list[str], timeout_s: float) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr. Unlike `subprocess.run`, it also reaps the process if interrupted."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=_environment(), stdout=pipe, stderr=pipe, text=True) as child:
+        try:
+            output, log = child.communicate(timeout=timeout_s)
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+        return child.returncode, output, log
+
+
+def _advice(directory: Path, number: int) -> str:
+    if number != signal.SIGILL:
         return "; write the bundle again, or report it"
     target = read_manifest(directory).target
     return (

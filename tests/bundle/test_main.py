@@ -1,7 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 
@@ -82,3 +89,29 @@ print("tvm.runtime.vm" in sys.modules)
 
 def test_help_shows_examples(command):
     assert "python -m ofa_tvm.bundle verify out/" in command("-m", "ofa_tvm.bundle", "--help").stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_verification_leaves_no_process(bundle, forge, tmp_path, number):
+    started = tmp_path / "started"
+    source = tmp_path / "hang.c"
+    source.write_text(
+        "#include <stdio.h>\n#include <unistd.h>\n"
+        "__attribute__((constructor)) static void hang(void) {\n"
+        f'FILE *started = fopen("{started}.part", "w"); fprintf(started, "%d", getpid()); fclose(started);\n'
+        f'rename("{started}.part", "{started}"); for (;;) pause(); }}'
+    )
+    subprocess.run(["g++", "-x", "c", "-shared", "-fPIC", "-o", bundle / "library.so", source], check=True)
+    forge(bundle)
+    line = [sys.executable, "-m", "ofa_tvm.bundle", "verify", str(bundle)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True) as command:
+        while not started.exists():
+            assert command.poll() is None
+            time.sleep(0.05)
+        command.send_signal(number)
+        _, log = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert log.startswith("interrupted: ")
+    assert log.count("\n") == 1
+    assert not psutil.pid_exists(int(started.read_text()))

@@ -174,7 +174,7 @@ def test_features_are_compared_across_spellings():
 def test_a_library_that_crashes_is_an_error_line(bundle, forge, tmp_path, number):
     source = tmp_path / "crash.c"
     source.write_text(f"#include <signal.h>\n__attribute__((constructor)) static void f(void) {{ raise({number:d}); }}")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", bundle / "library.so", source], check=True)
+    subprocess.run(["g++", "-x", "c", "-shared", "-fPIC", "-o", bundle / "library.so", source], check=True)
     forge(bundle)
     with pytest.raises(InvalidBundleError, match=f"library.so was stopped by {number.name}"):
         verify(bundle)
@@ -183,7 +183,7 @@ def test_a_library_that_crashes_is_an_error_line(bundle, forge, tmp_path, number
 def test_a_shared_library_that_is_not_tvms(bundle, forge, tmp_path):
     source = tmp_path / "empty.c"
     source.write_text("int nothing;")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", bundle / "library.so", source], check=True)
+    subprocess.run(["g++", "-x", "c", "-shared", "-fPIC", "-o", bundle / "library.so", source], check=True)
     forge(bundle)
     with pytest.raises(InvalidBundleError, match=r"library\.so cannot be loaded as a Relax VM library"):
         verify(bundle)
@@ -192,7 +192,7 @@ def test_a_shared_library_that_is_not_tvms(bundle, forge, tmp_path):
 def test_a_library_that_hangs_is_given_up(bundle, forge, tmp_path):
     source = tmp_path / "hang.c"
     source.write_text('__attribute__((constructor)) static void f(void) { for (;;) __asm__ volatile(""); }')
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", bundle / "library.so", source], check=True)
+    subprocess.run(["g++", "-x", "c", "-O1", "-shared", "-fPIC", "-o", bundle / "library.so", source], check=True)
     forge(bundle)
     with pytest.raises(InvalidBundleError, match="did not end within 3 s"):
         run_trial(bundle, timeout_s=3)

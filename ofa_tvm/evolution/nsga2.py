@@ -22,6 +22,8 @@ from ofa_tvm.predictors.protocol import Predictor
 from ofa_tvm.space.encoding import genome_bounds
 from ofa_tvm.space.search_space import SearchSpace
 
+_FAST_ENOUGH = 0.5
+
 
 class SubnetProblem(Problem):  # type: ignore[misc]
     """Minimise the negative accuracy and the logarithm of the latency, under a budget if there is one.
@@ -51,10 +53,13 @@ class SubnetProblem(Problem):  # type: ignore[misc]
         latencies_ms = self._latency.predict(architectures)
         for architecture, accuracy, latency_ms in zip(architectures, accuracies, latencies_ms, strict=True):
             self.seen[architecture] = Candidate(architecture, float(accuracy), float(latency_ms))
-        log_latencies = np.log(latencies_ms)
-        out["F"] = np.column_stack([-accuracies, log_latencies])
-        if self._budget_ms is not None:
-            out["G"] = (log_latencies - np.log(self._budget_ms))[:, None]
+        if self._budget_ms is None:
+            out["F"] = np.column_stack([-accuracies, np.log(latencies_ms)])
+        else:
+            # What is fast enough gains nothing by being faster still, so the population stays near the budget.
+            fast_enough_ms = _FAST_ENOUGH * self._budget_ms
+            out["F"] = np.column_stack([-accuracies, np.log(np.maximum(latencies_ms, fast_enough_ms))])
+            out["G"] = np.log(latencies_ms / self._budget_ms)[:, None]
 
 
 class BestFraction(Selection):  # type: ignore[misc]
@@ -67,8 +72,12 @@ class BestFraction(Selection):  # type: ignore[misc]
     def _do(
         self, _problem: Any, pop: Any, n_select: int, n_parents: int, *args: Any, random_state: Any, **kwargs: Any
     ) -> NDArray[np.int64]:
-        violation = pop.get("CV")[:, 0]
-        order = np.lexsort((-pop.get("crowding"), pop.get("rank"), violation))
+        # pymoo ranks only what meets the budget; the rest is ordered by how far it misses.
+        rank, crowding = (
+            np.array([np.nan if value is None else value for value in pop.get(name)], dtype=np.float64)
+            for name in ("rank", "crowding")
+        )
+        order = np.lexsort((-crowding, rank, pop.get("CV")[:, 0]))
         best = order[: max(2, round(self._fraction * len(pop)))]
         return np.asarray(random_state.choice(best, size=(n_select, n_parents)), dtype=np.int64)
 

@@ -15,14 +15,15 @@ from ofa_tvm.space.search_space import SearchSpace
 class SearchSettings:
     """How long and how widely to search.
 
-    Population, parents' fraction and mutation probability are the paper's (Cai et al.,
-    "Once-for-All", section 3.4 and the official code).
+    Population and parents' fraction are the paper's (Cai et al., "Once-for-All", section 3.4 and the
+    official code). It mutates a gene with probability 0.1 for 500 generations; 0.03 comes closer to
+    the exact front, which is known for additive predictors, in fewer.
     """
 
     population: int = 100
     generations: int = 150
     parent_fraction: float = 0.25
-    mutation_probability: float = 0.1
+    mutation_probability: float = 0.03
 
     def __post_init__(self) -> None:
         if self.population < 4 or self.generations < 1:

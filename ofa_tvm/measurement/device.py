@@ -26,6 +26,11 @@ class Device(ABC):
     def emulated(self) -> bool:
         """Whether its latencies say nothing about real hardware."""
 
+    @property
+    def needs_library(self) -> bool:
+        """Whether a job's library has to exist for `time`; a cost model reads only the workloads."""
+        return True
+
     @abstractmethod
     def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
         """Samples in milliseconds, ``protocol.repeats`` of them, each the mean of several runs.

@@ -43,6 +43,11 @@ class NullDevice(Device):
     def emulated(self) -> bool:
         return True
 
+    @property
+    @override
+    def needs_library(self) -> bool:
+        return False
+
     @override
     def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
         latency_ms = (

@@ -68,13 +68,13 @@ class SubnetRecord(_Record):
     ----------
     architecture
         As `ofa_tvm.space.architecture.Architecture.to_dict` gives it.
-    resolution
-        Height and width of the input, in pixels.
+    kernels
+        Digest of the kernels it was compiled from: their workloads and parameters.
     """
 
     record: Literal["subnet"] = "subnet"
     architecture: dict[str, Any]
-    resolution: int = Field(ge=1)
+    kernels: str
 
 
 Record = KernelRecord | SubnetRecord
@@ -111,10 +111,10 @@ class RecordStore:
         """The latest record of this kernel on this target, or None if it was never tried."""
         return self._latest(KernelRecord(target=target, outcome=_NO_OUTCOME, workload=workload, parameters=parameters))
 
-    def subnet(self, target: str, architecture: dict[str, Any], resolution: int) -> SubnetRecord | None:
-        """The latest record of this subnet on this target, or None if it was never tried."""
+    def subnet(self, target: str, architecture: dict[str, Any], kernels: str) -> SubnetRecord | None:
+        """The latest record of this subnet of these kernels on this target, or None if it was never tried."""
         return self._latest(
-            SubnetRecord(target=target, outcome=_NO_OUTCOME, architecture=architecture, resolution=resolution)
+            SubnetRecord(target=target, outcome=_NO_OUTCOME, architecture=architecture, kernels=kernels)
         )
 
     def append(self, record: Record) -> None:

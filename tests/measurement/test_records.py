@@ -29,7 +29,7 @@ MEASUREMENT = Measurement(
 )
 FAILURE = MeasurementFailure("crashed", "board", "2026-01-01T00:00:00+00:00", {})
 KERNEL = KernelRecord(target="rasp4", workload=WORKLOAD, parameters={"tile": 7, "blocks": 2}, outcome=MEASUREMENT)
-SUBNET = SubnetRecord(target="rasp4", architecture={"depths": [2, 3], "width": 1.0}, resolution=48, outcome=MEASUREMENT)
+SUBNET = SubnetRecord(target="rasp4", architecture={"depths": [2, 3], "width": 1.0}, kernels="5a1f", outcome=MEASUREMENT)
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def test_lookup_finds_the_same_thing_and_nothing_else(path: Path):
         assert found.kernel("rasp3", WORKLOAD, {"blocks": 2, "tile": 7}) is None
         assert found.kernel("rasp4", WORKLOAD, {"blocks": 2, "tile": 8}) is None
         assert found.kernel("rasp4", replace(WORKLOAD, residual=False), {"blocks": 2, "tile": 7}) is None
-        assert found.subnet("rasp4", {"width": 1.0, "depths": [2, 3]}, 48) == SUBNET
-        assert found.subnet("rasp4", {"width": 1.0, "depths": (2, 3)}, 48) == SUBNET
-        assert found.subnet("rasp4", {"width": 1.0, "depths": [2, 3]}, 52) is None
+        assert found.subnet("rasp4", {"width": 1.0, "depths": [2, 3]}, "5a1f") == SUBNET
+        assert found.subnet("rasp4", {"width": 1.0, "depths": (2, 3)}, "5a1f") == SUBNET
+        assert found.subnet("rasp4", {"width": 1.0, "depths": [2, 3]}, "77e0") is None
 
 
 def test_latest_record_wins_and_none_is_lost(path: Path):

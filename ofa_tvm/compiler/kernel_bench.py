@@ -1,0 +1,126 @@
+"""Kernels built and measured on a device, every outcome recorded at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tvm.support import cc
+
+from ofa_tvm.compiler.kernels import KernelObjects, last_line
+from ofa_tvm.compiler.templates import TEMPLATES, Parameters
+from ofa_tvm.compiler.toolchain import Toolchain
+from ofa_tvm.errors import CompileError
+from ofa_tvm.measurement.device import Device
+from ofa_tvm.measurement.job import KernelJob
+from ofa_tvm.measurement.protocol import measure_many
+from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.space.workload import Workload
+from ofa_tvm.targets import Target
+
+REFERENCE = Workload("pointwise", 64, 64, 16, 16, activation="relu")
+"""Measured before and after other jobs to see the device drift: some tens of microseconds on a large core."""
+
+
+class KernelBench:
+    """Measures kernels of one target on its device.
+
+    Parameters
+    ----------
+    folder
+        For the libraries that are built; theirs to fill, yours to delete.
+    """
+
+    def __init__(
+        self, target: Target, toolchain: Toolchain, objects: KernelObjects, device: Device, store: RecordStore, folder: Path
+    ) -> None:
+        self.target = target
+        self.toolchain = toolchain
+        self.objects = objects
+        self.device = device
+        self.store = store
+        self.folder = folder
+        self._libraries = 0
+        default = TEMPLATES[REFERENCE.kind].default(REFERENCE, toolchain.machine)
+        (self.reference,) = self._jobs({REFERENCE: default})
+
+    def measured(self, workload: Workload, parameters: Parameters) -> bool:
+        """Whether this kernel has a record on the target, a failed one included."""
+        return self.store.kernel(self.target.name, workload, parameters.to_dict()) is not None
+
+    def measure(
+        self,
+        kernels: Mapping[Workload, Parameters],
+        on_done: Callable[[int], None] = lambda _count: None,
+        deadline_s: float = float("inf"),
+    ) -> None:
+        """Measure each kernel that has no record yet, as one library, and record it.
+
+        Parameters
+        ----------
+        on_done
+            Called with the number of kernels recorded since the last call.
+        deadline_s
+            On `time.monotonic`: measuring ends after the chunk during which it passes.
+
+        Raises
+        ------
+        CompileError
+            A kernel can't be built.
+        MeasurementError, DeviceError
+            The reference kernel fails, or the device is gone. A kernel that fails is a record.
+        OutputError
+            The records can't be written.
+        """
+        kernels = {workload: p for workload, p in kernels.items() if not self.measured(workload, p)}
+        if not kernels:
+            return
+        jobs = self._jobs(kernels)
+        for job, outcome in zip(
+            jobs, measure_many(self.device, jobs, self.reference, self.target.measurement), strict=False
+        ):
+            parameters = kernels[job.workload].to_dict()
+            self.store.append(
+                KernelRecord(target=self.target.name, workload=job.workload, parameters=parameters, outcome=outcome)
+            )
+            on_done(1)
+            if time.monotonic() > deadline_s:
+                return
+
+    def _jobs(self, kernels: Mapping[Workload, Parameters]) -> list[KernelJob]:
+        """Build one library of these kernels; a job for each of them."""
+        self._libraries += 1
+        library = self.folder / f"kernels_{self._libraries}.so"
+        if self.device.needs_library:
+            objects = self.objects.get(kernels, kernels.__getitem__)
+            link_kernels(library, objects, self.toolchain.cross_compiler)
+        machine = self.toolchain.machine
+        return [
+            KernelJob(
+                library=library,
+                function=workload.key,
+                shapes=tuple(TEMPLATES[workload.kind].argument_shapes(workload, machine).values()),
+                workload=workload,
+            )
+            for workload in kernels
+        ]
+
+
+def link_kernels(library: Path, objects: Mapping[str, bytes], cross_compiler: str) -> None:
+    """Link object files, by the symbol of their kernel, to a shared library that TVM can load.
+
+    Raises
+    ------
+    CompileError
+        The compiler is missing or fails.
+    """
+    paths = []
+    for symbol, code in objects.items():
+        path = library.with_name(f"{symbol}.o")
+        path.write_bytes(code)
+        paths.append(str(path))
+    try:
+        cc.create_shared(str(library), paths, cc=cross_compiler)
+    except (FileNotFoundError, RuntimeError) as error:
+        raise CompileError(f"{cross_compiler} cannot link {library.name}: {last_line(error)}") from error

@@ -1,0 +1,42 @@
+"""Which parameters each kernel is compiled with, by the records of one target."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.templates import TEMPLATES, Parameters
+from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.space.workload import Workload
+
+
+class Schedules:
+    """The best measured parameters of each kernel, else its template's default; as the records are now.
+
+    Attributes
+    ----------
+    latencies_ms
+        Median latency of each measured kernel with its best parameters.
+    """
+
+    def __init__(self, store: RecordStore, target: str, machine: Machine) -> None:
+        self._machine = machine
+        self._best: dict[Workload, Parameters] = {}
+        self.latencies_ms: dict[Workload, float] = {}
+        for record in store.of_type(KernelRecord):
+            if record.target != target or (measurement := record.measurement) is None:
+                continue
+            if measurement.median_ms < self.latencies_ms.get(record.workload, float("inf")):
+                self.latencies_ms[record.workload] = measurement.median_ms
+                self._best[record.workload] = Parameters.from_dict(record.parameters)
+
+    def __call__(self, workload: Workload) -> Parameters:
+        """The parameters to compile a kernel with."""
+        return self._best.get(workload) or TEMPLATES[workload.kind].default(workload, self._machine)
+
+    def digest(self, workloads: Iterable[Workload]) -> str:
+        """Identity of the kernels a subnet is compiled from: another one once tuning finds better parameters."""
+        content = [[workload.key, self(workload).to_dict()] for workload in sorted(set(workloads))]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

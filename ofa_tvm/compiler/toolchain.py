@@ -1,0 +1,34 @@
+"""What it takes to build for a target: TVM's target, the machine behind it, the compiler that links."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tvm
+
+from ofa_tvm.compiler.library import HOST_COMPILER
+from ofa_tvm.compiler.machine import Machine, machine_of, resolve_tvm_target
+from ofa_tvm.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """Code generation for one target."""
+
+    tvm_target: tvm.target.Target
+    machine: Machine
+    cross_compiler: str
+
+    @classmethod
+    def of(cls, target: Target) -> Toolchain:
+        """The toolchain of a target file.
+
+        Raises
+        ------
+        InvalidTargetError
+            TVM does not accept the target.
+        CompileError
+            There are no kernel templates for it.
+        """
+        tvm_target = resolve_tvm_target(target.tvm_target, target.threads)
+        return cls(tvm_target, machine_of(tvm_target), target.cross_compiler or HOST_COMPILER)

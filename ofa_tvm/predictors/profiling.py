@@ -1,0 +1,143 @@
+"""What the latency predictor learns from: a space's kernels, and whole subnets, measured on the device."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from ofa_tvm.compiler.kernel_bench import KernelBench
+from ofa_tvm.compiler.library import compile_subnet
+from ofa_tvm.compiler.schedules import Schedules
+from ofa_tvm.lowering.check import check_outputs
+from ofa_tvm.lowering.lower import lower
+from ofa_tvm.lowering.outputs import random_image
+from ofa_tvm.measurement.job import SubnetJob
+from ofa_tvm.measurement.protocol import measure_many
+from ofa_tvm.measurement.records import SubnetRecord
+from ofa_tvm.space.architecture import Architecture
+from ofa_tvm.space.mobilenet_v3 import INPUT_CHANNELS, all_workloads, workloads
+from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.space.workload import Workload
+from ofa_tvm.supernet.network import Supernet
+
+_KERNELS_A_LIBRARY = 64
+_SUBNETS_A_CHUNK = 8
+
+
+def kernels_to_profile(space: SearchSpace, resolutions: Sequence[int]) -> list[Workload]:
+    """Every kernel that subnets of these resolutions can need, each once."""
+    return list(dict.fromkeys(itertools.chain.from_iterable(all_workloads(space, r) for r in resolutions)))
+
+
+def subnets_to_profile(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
+    """The smallest and the largest subnet, then random ones: `count` in all, always the same for a seed."""
+    rng = np.random.default_rng(seed)
+    chosen = dict.fromkeys([space.smallest(), space.largest()])
+    while len(chosen) < count:
+        chosen[space.sample(rng)] = None
+    return list(chosen)[:count]
+
+
+class SpaceProfiler:
+    """Measures kernels and subnets that have no record yet; interrupted at any moment, it goes on from there."""
+
+    def __init__(self, space: SearchSpace, bench: KernelBench, supernet: Supernet) -> None:
+        self._space = space
+        self._bench = bench
+        self._supernet = supernet
+
+    def kernels_left(self, kernels: Iterable[Workload]) -> list[Workload]:
+        """Those without a measurement on the target."""
+        schedules = self._schedules()
+        return [w for w in kernels if not self._bench.measured(w, schedules(w))]
+
+    def subnets_left(self, architectures: Iterable[Architecture]) -> list[Architecture]:
+        """Those without a record, or measured with kernels that have been tuned since."""
+        schedules = self._schedules()
+        return [a for a in architectures if self._record(a, schedules) is None]
+
+    def measure_kernels(self, kernels: Sequence[Workload], on_done: Callable[[int], None]) -> None:
+        """Measure kernels with the best parameters known.
+
+        Raises
+        ------
+        CompileError, MeasurementError, DeviceError, OutputError
+            As `KernelBench.measure`.
+        """
+        left = self.kernels_left(kernels)
+        schedules = self._schedules()
+        for start in range(0, len(left), _KERNELS_A_LIBRARY):
+            self._bench.measure({w: schedules(w) for w in left[start : start + _KERNELS_A_LIBRARY]}, on_done)
+
+    def measure_subnets(self, architectures: Sequence[Architecture], on_done: Callable[[int], None]) -> None:
+        """Compile subnets, check their outputs on the device, measure them.
+
+        Raises
+        ------
+        NumericalMismatchError
+            A subnet computes on the device something else than PyTorch does.
+        CompileError, MeasurementError, DeviceError, OutputError
+            As `KernelBench.measure`.
+        """
+        left = self.subnets_left(architectures)
+        schedules = self._schedules()
+        for start in range(0, len(left), _SUBNETS_A_CHUNK):
+            chunk = left[start : start + _SUBNETS_A_CHUNK]
+            jobs = [self._job(architecture, schedules, index) for index, architecture in enumerate(chunk)]
+            bench = self._bench
+            outcomes = measure_many(bench.device, jobs, bench.reference, bench.target.measurement)
+            for architecture, job, outcome in zip(chunk, jobs, outcomes, strict=True):
+                bench.store.append(
+                    SubnetRecord(
+                        target=bench.target.name,
+                        architecture=architecture.to_dict(),
+                        kernels=schedules.digest(job.workloads),
+                        outcome=outcome,
+                    )
+                )
+                on_done(1)
+
+    def measured_subnets(self, architectures: Iterable[Architecture]) -> dict[Architecture, float]:
+        """Median latency in milliseconds of each subnet measured with today's kernels."""
+        schedules = self._schedules()
+        found = {}
+        for architecture in architectures:
+            record = self._record(architecture, schedules)
+            if record is not None and record.measurement is not None:
+                found[architecture] = record.measurement.median_ms
+        return found
+
+    def measured_kernels(self) -> dict[Workload, float]:
+        """Median latency in milliseconds of each kernel measured on the target, with its best parameters."""
+        return self._schedules().latencies_ms
+
+    def _schedules(self) -> Schedules:
+        return Schedules(self._bench.store, self._bench.target.name, self._bench.toolchain.machine)
+
+    def _record(self, architecture: Architecture, schedules: Schedules) -> SubnetRecord | None:
+        return self._bench.store.subnet(
+            self._bench.target.name,
+            architecture.to_dict(),
+            schedules.digest(workloads(self._space, architecture)),
+        )
+
+    def _job(self, architecture: Architecture, schedules: Schedules, index: int) -> SubnetJob:
+        bench = self._bench
+        shape = (1, INPUT_CHANNELS, architecture.resolution, architecture.resolution)
+        job = SubnetJob(bench.folder / f"subnet_{index}.so", shape, workloads(self._space, architecture))
+        if bench.device.needs_library:
+            sample = random_image(architecture.resolution, index)
+            lowered = lower(self._supernet.extract(architecture), sample)
+            compiled = compile_subnet(
+                lowered.model,
+                bench.toolchain.tvm_target,
+                bench.toolchain.machine,
+                schedules,
+                bench.toolchain.cross_compiler,
+                bench.objects,
+            )
+            compiled.export(job.library)
+            check_outputs(f"library of {architecture}", lowered.sample_output, bench.device.run(job, sample))
+        return job

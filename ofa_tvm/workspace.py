@@ -1,0 +1,61 @@
+"""Where the commands keep what they measure and derive: one folder a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ofa_tvm.files import write_json
+
+DEFAULT_ROOT = Path("runs")
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The files of one target and one supernet.
+
+    ::
+
+        <root>/<target>/records.jsonl                   measured kernels and subnets: the truth
+        <root>/<target>/<supernet>/latency_predictor/   derived from them by profile
+        <root>/<target>/<supernet>/<command>.json       options of the latest run of a command
+        <root>/<target>/<supernet>/deployed-<budget>ms/ bundles
+    """
+
+    root: Path
+    target: str
+    supernet: str
+
+    @property
+    def records(self) -> Path:
+        """JSON Lines of all measurements on the target; kernels serve every supernet."""
+        return self.root / self.target / "records.jsonl"
+
+    @property
+    def latency_predictor(self) -> Path:
+        """Folder of the latency predictor."""
+        return self._folder / "latency_predictor"
+
+    def bundle(self, budget_ms: float) -> Path:
+        """Default folder of the bundle for a latency budget."""
+        return self._folder / f"deployed-{budget_ms:g}ms"
+
+    def write_options(self, command: str, options: Mapping[str, Any]) -> None:
+        """Keep the resolved options of a run beside its results.
+
+        Raises
+        ------
+        OutputError
+            The folder can't be written.
+        """
+        write_json(self._folder / f"{command}.json", {name: _plain(value) for name, value in options.items()})
+
+    @property
+    def _folder(self) -> Path:
+        return self.root / self.target / self.supernet
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

@@ -16,6 +16,9 @@ from tvm.target.codegen import (
 )
 
 from ofa_tvm.errors import CompileError, InvalidTargetError
+from ofa_tvm.space.workload import Workload
+
+SHARED_MACS = 1_000_000
 
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -67,6 +70,10 @@ class Machine:
     latency: int = 4
     l1_bytes: int = 32 * 1024
     threads: int = 1
+
+    def shares(self, workload: Workload) -> bool:
+        """Whether threads share the work: not if starting them takes longer than they save."""
+        return self.threads > 1 and workload.macs >= SHARED_MACS
 
 
 def machine_of(tvm_target: Target) -> Machine:

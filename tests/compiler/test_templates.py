@@ -101,7 +101,7 @@ def workloads(draw: st.DrawFn) -> Workload:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(workload=workloads(), choice=st.integers(0, 23))
+@given(workload=workloads(), choice=st.integers(0, 19))
 def test_any_workload_and_candidate(workload: Workload, choice: int, machine: Machine, check_kernels: Check) -> None:
     candidates = TEMPLATES[workload.kind].candidates(workload, machine)
     check_kernels([(workload, candidates[choice % len(candidates)])])
@@ -112,13 +112,13 @@ def test_any_workload_and_candidate(workload: Workload, choice: int, machine: Ma
 def test_candidates_are_few_distinct_and_begin_with_the_default(workload: Workload, other: Machine) -> None:
     template = TEMPLATES[workload.kind]
     candidates = template.candidates(workload, other)
-    assert 1 <= len(candidates) <= 24
+    assert 1 <= len(candidates) <= 20
     assert len(set(candidates)) == len(candidates)
     assert candidates[0] == template.default(workload, other)
 
 
 def test_parameters_tuned_for_another_workload_are_right(check_kernels: Check) -> None:
-    foreign = Parameters(tile_pixels=13, tile_blocks=3, partial_sums=2, loop_order="pixels", unrolled_rows="all")
+    foreign = Parameters(tile_pixels=13, tile_blocks=3, partial_sums=2, loop_order="pixels", unroll_kernel=True)
     check_kernels(
         [
             (Workload(kind, 24, 24, 4, 4, 1 if kind != "depthwise" else 3), foreign)
@@ -133,11 +133,13 @@ def test_every_kind_has_a_template() -> None:
 
 
 def test_parameters_survive_json() -> None:
-    parameters = Parameters(7, 2, 4, "pixels", "interior")
+    parameters = Parameters(7, 2, 4, "pixels", True)
     assert Parameters.from_dict(parameters.to_dict()) == parameters
 
 
-@pytest.mark.parametrize("change", [{"tile_pixels": 0}, {"tile_pixels": 2.5}, {"loop_order": "rows"}, {"tiles": 3}])
+@pytest.mark.parametrize(
+    "change", [{"tile_pixels": 0}, {"tile_pixels": 2.5}, {"loop_order": "rows"}, {"unroll_kernel": "all"}, {"tiles": 3}]
+)
 def test_unknown_parameters_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(InvalidRecordError, match="tune again"):
         Parameters.from_dict({**Parameters().to_dict(), **change})

@@ -14,10 +14,7 @@ from ofa_tvm.errors import CompileError, InvalidRecordError
 from ofa_tvm.space.workload import Workload
 
 LoopOrder = Literal["pixels", "blocks"]
-UnrolledRows = Literal["none", "interior", "all"]
 Shape = tuple[int, ...]
-
-CANDIDATES = 24
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,15 +32,15 @@ class Parameters:
     loop_order
         The outer loop: over tiles of pixels (weights are streamed through) or over tiles of blocks
         (activations are streamed through).
-    unrolled_rows
-        Output rows for which the loop over the kernel's rows is unrolled.
+    unroll_kernel
+        Whether the loop over the kernel's rows is unrolled where all of them lie inside the image.
     """
 
     tile_pixels: int = 1
     tile_blocks: int = 1
     partial_sums: int = 1
     loop_order: LoopOrder = "blocks"
-    unrolled_rows: UnrolledRows = "none"
+    unroll_kernel: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -66,7 +63,7 @@ class Parameters:
         if not (
             all(type(count) is int and count >= 1 for count in counts)
             and parameters.loop_order in get_args(LoopOrder)
-            and parameters.unrolled_rows in get_args(UnrolledRows)
+            and isinstance(parameters.unroll_kernel, bool)
         ):
             raise InvalidRecordError(f"not a kernel's parameters: {dict(values)}; tune again")
         return parameters

@@ -1,16 +1,40 @@
-"""The cost model: cycles of a register tile, from the machine's multiply-add and load throughput.
+"""The cost model: cycles of a kernel, from the machine's throughput, registers and first-level cache.
 
-It ranks candidates so that the first is good without a measurement. It knows nothing of caches beyond
-the first level, and no absolute number of it is ever reported.
+It ranks candidates so that the first is good without a measurement. No absolute number of it is reported.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
 from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.templates._base import LoopOrder, Parameters
+from ofa_tvm.compiler.templates._tiling import Tiling
 
 LOADS_PER_CYCLE = 2
-TILE_OVERHEAD_CYCLES = 12
 L2_BYTES_PER_CYCLE = 32
+TILE_OVERHEAD_CYCLES = 12
+FLOAT_BYTES = 4
+CANDIDATES = 20
+NEIGHBOURS = 4
+
+
+def shortlist(every: Iterable[Parameters], cycles: Callable[[Parameters], float]) -> list[Parameters]:
+    """The candidates worth measuring, fewest `cycles` first.
+
+    Those that differ in `tile_pixels` alone are neighbours and perform alike, so only the best few of
+    them are taken: the list then covers what the model may be wrong about.
+    """
+    taken: Counter[Parameters] = Counter()
+    result: list[Parameters] = []
+    for parameters in sorted(every, key=lambda candidate: (cycles(candidate), candidate)):
+        family = replace(parameters, tile_pixels=1)
+        if taken[family] < NEIGHBOURS and len(result) < CANDIDATES:
+            taken[family] += 1
+            result.append(parameters)
+    return result
 
 
 def step_cycles(machine: Machine, accumulators: int, loads: int) -> float:
@@ -19,12 +43,39 @@ def step_cycles(machine: Machine, accumulators: int, loads: int) -> float:
     return max(issue, loads / LOADS_PER_CYCLE, float(machine.latency))
 
 
-def spill_factor(machine: Machine, accumulators: int, operands: int) -> float:
-    """By how much a tile slows down whose accumulators do not fit the registers beside `operands` others."""
-    excess = accumulators + operands - machine.vector_registers
+def spill_factor(machine: Machine, live_vectors: int) -> float:
+    """By how much a loop slows down whose live vectors do not fit the registers."""
+    excess = live_vectors - machine.vector_registers
     return 1.0 if excess <= 0 else 1.5 + excess / machine.vector_registers
 
 
-def streaming_cycles(machine: Machine, resident_bytes: int, passes: int) -> float:
-    """Cycles to stream data that is used in each of `passes` and does not stay in the first-level cache."""
-    return passes * resident_bytes / L2_BYTES_PER_CYCLE if resident_bytes > machine.l1_bytes // 2 else 0.0
+def product_cycles(
+    machine: Machine,
+    channels: int,
+    pixels: Tiling,
+    blocks: Tiling,
+    partial_sums: int,
+    order: LoopOrder,
+) -> float:
+    """Cycles of a matrix product over `channels`, tiled in pixels and in blocks of output channels."""
+    accumulators = pixels.size * blocks.size * partial_sums
+    loads = (pixels.size + blocks.size) * partial_sums
+    step = step_cycles(machine, accumulators, loads)
+    step *= spill_factor(machine, accumulators + min(pixels.size, blocks.size) + 1)
+    compute = channels / partial_sums * step
+    streamed = _streamed_bytes(machine, channels, pixels, blocks, order) / L2_BYTES_PER_CYCLE
+    overhead = TILE_OVERHEAD_CYCLES + 2 * accumulators
+    # Streams overlap with computing, though not entirely.
+    return pixels.count * blocks.count * (max(compute, streamed) + streamed / 4 + overhead)
+
+
+def _streamed_bytes(machine: Machine, channels: int, pixels: Tiling, blocks: Tiling, order: LoopOrder) -> int:
+    """Bytes a tile reads from beyond the first-level cache."""
+    pixel_bytes, block_bytes = FLOAT_BYTES * channels, FLOAT_BYTES * channels * machine.lanes
+    # What the outer loop holds fixed stays in the cache if it fits; what the inner one runs over, only as a whole.
+    fixed_pixels = pixels.size if order == "pixels" else pixels.extent
+    fixed_blocks = blocks.size if order == "blocks" else blocks.extent
+    room = machine.l1_bytes * 3 // 4
+    data = pixels.size * pixel_bytes if fixed_pixels * pixel_bytes > room else 0
+    weights = blocks.size * block_bytes if fixed_blocks * block_bytes > room else 0
+    return data + weights

@@ -49,19 +49,19 @@ def splat(value: Expr | float, lanes: int) -> Expr:
 
 
 class Accumulators:
-    """Vectors that stay in registers, indexed by constants only."""
+    """Vectors that stay in registers, indexed by constants and by variables of unrolled loops only."""
 
     def __init__(self, count: int, lanes: int) -> None:
         self.lanes = lanes
         self._buffer = T.alloc_buffer((count * lanes,), "float32", scope="local")
 
-    def __getitem__(self, number: int) -> Expr:
+    def __getitem__(self, number: Index) -> Expr:
         return tirx.BufferLoad(self._buffer, [self._vector(number)])
 
-    def __setitem__(self, number: int, value: Expr) -> None:
+    def __setitem__(self, number: Index, value: Expr) -> None:
         T.buffer_store(self._buffer, value, [self._vector(number)])
 
-    def _vector(self, number: int) -> Expr:
+    def _vector(self, number: Index) -> Expr:
         return tirx.Ramp(number * self.lanes, 1, self.lanes)
 
 
@@ -99,7 +99,23 @@ def each(extent: int) -> Iterator[Index]:
         yield number
 
 
-def each_tile(tiling: Tiling) -> Iterator[Index]:
-    """Emit a loop over the tiles of `tiling`; yields the first element of the tile."""
-    for number in each(tiling.count):
-        yield tiling.start(number)
+def unrolled(start: int, stop: int) -> Iterator[Index]:
+    """Emit a loop over ``range(start, stop)`` that is unrolled late, so that TVM's passes see one copy of it."""
+    if stop - start == 1:
+        yield start
+    elif stop > start:
+        with T.unroll(start, stop) as number:
+            yield number
+
+
+def each_tile(tiling: Tiling, parallel: bool = False) -> Iterator[Index]:
+    """Emit a loop over the tiles of `tiling`, among threads if `parallel`; yields the tile's first element.
+
+    Threads may both write the overlap of two tiles: they write the same values.
+    """
+    if parallel and tiling.count > 1:
+        with T.parallel(tiling.count) as number:
+            yield tiling.start(number)
+    else:
+        for number in each(tiling.count):
+            yield tiling.start(number)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from tvm.ir import Expr
 from tvm.tirx import Buffer
 
 from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import Shape
-from ofa_tvm.compiler.templates._emit import Accumulators, Index, activate, load, store
+from ofa_tvm.compiler.templates._emit import Accumulators, Index, activate, load, store, unrolled
 from ofa_tvm.space.workload import Workload
 
 
@@ -19,25 +22,32 @@ def epilogue_shapes(workload: Workload, machine: Machine) -> dict[str, Shape]:
     return {"bias": (count, machine.lanes), **residual, "output": output}
 
 
+def tile_elements(tile_blocks: int, tile_pixels: int) -> Iterator[tuple[Index, Index]]:
+    """Emit unrolled loops over the (block, pixel) of a tile, the smaller of both innermost.
+
+    Operands of the inner loop stay in registers while the outer one passes: the fewer, the less is spilled.
+    """
+    if tile_blocks <= tile_pixels:
+        for t in unrolled(0, tile_pixels):
+            for b in unrolled(0, tile_blocks):
+                yield b, t
+    else:
+        for b in unrolled(0, tile_blocks):
+            for t in unrolled(0, tile_pixels):
+                yield b, t
+
+
 def start_from_bias(sums: Accumulators, bias: Buffer, block: Index, tile_blocks: int, tile_pixels: int) -> None:
     """Set the sums of a tile (block-major) to the bias of their block."""
-    for b in range(tile_blocks):
-        for t in range(tile_pixels):
-            sums[b * tile_pixels + t] = load(bias, block + b, lanes=sums.lanes)
+    for b, t in tile_elements(tile_blocks, tile_pixels):
+        sums[b * tile_pixels + t] = load(bias, block + b, lanes=sums.lanes)
 
 
 def finish(
-    sums: Accumulators,
-    buffers: dict[str, Buffer],
-    workload: Workload,
-    block: Index,
-    tile_blocks: int,
-    pixels: list[tuple[Index, Index]],
+    value: Expr, buffers: dict[str, Buffer], workload: Workload, block: Index, row: Index, column: Index, lanes: int
 ) -> None:
-    """Activate the sums of a tile (block-major), add the residual, store at (row, column) of `pixels`."""
-    for b in range(tile_blocks):
-        for t, (row, column) in enumerate(pixels):
-            value = activate(sums[b * len(pixels) + t], workload.activation, sums.lanes)
-            if workload.residual:
-                value = value + load(buffers["residual"], block + b, row, column, lanes=sums.lanes)
-            store(buffers["output"], value, block + b, row, column, lanes=sums.lanes)
+    """Activate a finished sum, add the residual, store."""
+    value = activate(value, workload.activation, lanes)
+    if workload.residual:
+        value = value + load(buffers["residual"], block, row, column, lanes=lanes)
+    store(buffers["output"], value, block, row, column, lanes=lanes)

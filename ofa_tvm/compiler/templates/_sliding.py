@@ -5,17 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from itertools import product
-from typing import get_args
 
 from tvm.ir import Expr
 from tvm.tirx import Buffer, PrimFunc
 
 from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
-from ofa_tvm.compiler.templates._base import CANDIDATES, Parameters, Template, UnrolledRows
-from ofa_tvm.compiler.templates._cost import TILE_OVERHEAD_CYCLES, spill_factor, step_cycles
-from ofa_tvm.compiler.templates._emit import Accumulators, Index, each, each_tile, emit_function
-from ofa_tvm.compiler.templates._epilogue import finish, start_from_bias
+from ofa_tvm.compiler.templates._base import Parameters, Template
+from ofa_tvm.compiler.templates._cost import TILE_OVERHEAD_CYCLES, shortlist, spill_factor, step_cycles
+from ofa_tvm.compiler.templates._emit import Accumulators, Index, each, each_tile, emit_function, unrolled
+from ofa_tvm.compiler.templates._epilogue import finish, start_from_bias, tile_elements
 from ofa_tvm.compiler.templates._tiling import Tiling, tile_sizes
 from ofa_tvm.compiler.templates._window import (
     Axis,
@@ -28,7 +27,8 @@ from ofa_tvm.compiler.templates._window import (
 )
 from ofa_tvm.space.workload import Workload
 
-MAX_UNROLLED = 3000
+MAX_BLOCKS = 8
+MAX_UNROLLED = 600
 LOOP_CYCLES = 3
 
 Operand = Callable[[Index, Index], Expr]
@@ -54,8 +54,8 @@ class SlidingTemplate(Template):
         tile_blocks, tile_pixels = block_tiling.size, column_tiling.size
 
         def emit(buffers: dict[str, Buffer]) -> None:
-            for block in each_tile(block_tiling):
-                for row, row_taps in each_window(row_runs(rows, parameters.unrolled_rows)):
+            for block in each_tile(block_tiling, machine.shares(workload)):
+                for row, row_taps in each_window(row_runs(rows, parameters.unroll_kernel)):
                     for column, taps in each_window(tile_runs(columns, column_tiling)):
                         sums = Accumulators(tile_blocks * tile_pixels, machine.lanes)
                         start_from_bias(sums, buffers["bias"], block, tile_blocks, tile_pixels)
@@ -64,8 +64,10 @@ class SlidingTemplate(Template):
                             for kernel_row in each_kernel_row(rows, row, row_taps):
                                 y = rows.origin(row) + kernel_row
                                 _add_kernel_row(sums, operands, columns, column, taps, kernel_row, y)
-                        pixels = [(row, column + t) for t in range(tile_pixels)]
-                        finish(sums, buffers, workload, block, tile_blocks, pixels)
+                        for b, t in tile_elements(tile_blocks, tile_pixels):
+                            finish(
+                                sums[b * tile_pixels + t], buffers, workload, block + b, row, column + t, machine.lanes
+                            )
 
         return emit_function(self.argument_shapes(workload, machine), emit)
 
@@ -74,12 +76,12 @@ class SlidingTemplate(Template):
         count = blocks(workload.out_channels, machine.lanes)
         widths = tile_sizes(workload.output_width, machine.vector_registers - 2)
         every = {
-            Parameters(tile_pixels=pixels, tile_blocks=channels, unrolled_rows=unrolled)
-            for pixels, channels, unrolled in product(widths, tile_sizes(count, 8), get_args(UnrolledRows))
+            Parameters(tile_pixels=pixels, tile_blocks=channels, unroll_kernel=unroll)
+            for pixels, channels, unroll in product(widths, tile_sizes(count, MAX_BLOCKS), (False, True))
             if pixels * channels <= machine.vector_registers - 2
         }
-        compact = {p for p in every if p.unrolled_rows == "none" or _unrolled(workload, p, machine) <= MAX_UNROLLED}
-        return sorted(compact, key=lambda p: (self._cycles(workload, p, machine), p))[:CANDIDATES]
+        compact = {p for p in every if not p.unroll_kernel or _unrolled(workload, p, machine) <= MAX_UNROLLED}
+        return shortlist(compact, lambda parameters: self._cycles(workload, parameters, machine))
 
     def _cycles(self, workload: Workload, parameters: Parameters, machine: Machine) -> float:
         rows, columns = _axes(workload)
@@ -91,13 +93,12 @@ class SlidingTemplate(Template):
             accumulators = block_tiling.size * column_tiling.size
             kernel_row = max(
                 step_cycles(machine, multiply_adds, loads), machine.latency * workload.kernel_size
-            ) * spill_factor(machine, accumulators, 2)
+            ) * spill_factor(machine, accumulators + column_tiling.size)
             per_row += run.count * kernel_row
         kernel_rows = sum(high - low for low, high in map(rows.taps, range(rows.output)))
         tiles = rows.output * column_tiling.count
-        rolled = {"none": 1.0, "interior": 0.3, "all": 0.1}[parameters.unrolled_rows]
-        reduced = self.reduced_channels(workload)
-        once = kernel_rows * reduced * (per_row + rolled * LOOP_CYCLES * column_tiling.count)
+        loop = 0 if parameters.unroll_kernel else LOOP_CYCLES * column_tiling.count
+        once = kernel_rows * self.reduced_channels(workload) * (per_row + loop)
         return block_tiling.count * (once + tiles * TILE_OVERHEAD_CYCLES)
 
 
@@ -112,10 +113,10 @@ def _add_kernel_row(
 ) -> None:
     """Add one row of the kernel to the sums of a tile, tap by tap, so that a tap's weights are loaded once."""
     for tap, (b, (image, kernel)) in product(range(columns.kernel), enumerate(operands)):
-        for t, (low, high) in enumerate(taps):
-            if low <= tap < high:
-                x = columns.origin(column + t) + tap
-                sums[b * len(taps) + t] += image(y, x) * kernel(kernel_row, tap)
+        inside = [t for t, (low, high) in enumerate(taps) if low <= tap < high]
+        for t in unrolled(inside[0], inside[-1] + 1) if inside else ():
+            x = columns.origin(column + t) + tap
+            sums[b * len(taps) + t] += image(y, x) * kernel(kernel_row, tap)
 
 
 def _axes(workload: Workload) -> tuple[Axis, Axis]:
@@ -134,4 +135,4 @@ def _tilings(workload: Workload, parameters: Parameters, machine: Machine) -> tu
 def _unrolled(workload: Workload, parameters: Parameters, machine: Machine) -> int:
     rows, columns = _axes(workload)
     block_tiling, column_tiling = _tilings(workload, parameters, machine)
-    return unrolled_multiply_adds(rows, columns, column_tiling, block_tiling.size, parameters.unrolled_rows)
+    return unrolled_multiply_adds(rows, columns, column_tiling, block_tiling.size, parameters.unroll_kernel)

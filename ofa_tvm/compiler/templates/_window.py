@@ -2,7 +2,7 @@
 
 No input is padded. Column tiles are grouped by the taps that fall inside the image, so each group is
 one loop of branch-free code, and taps on the border cost nothing: on small images that saves up to
-half of the work. Rows clip the window's rows by loop bounds, or at compile time where they are unrolled.
+half of the work. The window's rows are clipped by loop bounds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from itertools import groupby
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
-from ofa_tvm.compiler.templates._base import UnrolledRows
 from ofa_tvm.compiler.templates._emit import Index, each
 from ofa_tvm.compiler.templates._tiling import Tiling
 
@@ -77,19 +76,16 @@ def each_window(runs: list[Run]) -> Iterator[tuple[Index, Taps]]:
             yield run.first + number * run.step, run.taps
 
 
-def row_runs(axis: Axis, unrolled: UnrolledRows) -> list[Run]:
-    """Rows, one a tile, grouped by taps; those with no taps given are to be clipped by loop bounds."""
-    if unrolled == "none":
+def row_runs(axis: Axis, unroll_kernel: bool) -> list[Run]:
+    """Rows, one a tile; those with no taps given are to be clipped by loop bounds."""
+    if not unroll_kernel:
         return [Run(0, 1, axis.output, ())]
-    exact = tile_runs(axis, Tiling.of(axis.output, 1))
-    if unrolled == "all":
-        return exact
-    whole = ((0, axis.kernel),)
-    merged = []
-    for inside, group in groupby(exact, lambda run: run.taps == whole):
-        members = list(group)
-        merged.append(Run(members[0].first, 1, sum(run.count for run in members), whole if inside else ()))
-    return merged
+    whole = (0, axis.kernel)
+    result = []
+    for inside, members in groupby(range(axis.output), lambda row: axis.taps(row) == whole):
+        rows = list(members)
+        result.append(Run(rows[0], 1, len(rows), (whole,) if inside else ()))
+    return result
 
 
 def each_kernel_row(axis: Axis, row: Index, taps: Taps) -> Iterator[Index]:
@@ -102,8 +98,8 @@ def each_kernel_row(axis: Axis, row: Index, taps: Taps) -> Iterator[Index]:
         yield tap
 
 
-def unrolled_multiply_adds(rows: Axis, columns: Axis, tile: Tiling, blocks: int, unrolled: UnrolledRows) -> int:
+def unrolled_multiply_adds(rows: Axis, columns: Axis, tile: Tiling, blocks: int, unroll_kernel: bool) -> int:
     """Multiply-adds in straight-line code, the measure of a kernel's size."""
     in_row = sum(high - low for run in tile_runs(columns, tile) for low, high in run.taps)
-    row_copies = sum(run.taps[0][1] - run.taps[0][0] if run.taps else 1 for run in row_runs(rows, unrolled))
+    row_copies = sum(run.taps[0][1] - run.taps[0][0] if run.taps else 1 for run in row_runs(rows, unroll_kernel))
     return in_row * row_copies * blocks

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from typing import get_args
 
+from tvm.ir import Expr
 from tvm.tirx import Buffer, PrimFunc
 
 from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
-from ofa_tvm.compiler.templates._base import CANDIDATES, LoopOrder, Parameters, Shape, Template
-from ofa_tvm.compiler.templates._cost import (
-    TILE_OVERHEAD_CYCLES,
-    spill_factor,
-    step_cycles,
-    streaming_cycles,
-)
-from ofa_tvm.compiler.templates._emit import Accumulators, Index, each, each_tile, emit_function, load, splat
-from ofa_tvm.compiler.templates._epilogue import epilogue_shapes, finish, start_from_bias
+from ofa_tvm.compiler.templates._base import LoopOrder, Parameters, Shape, Template
+from ofa_tvm.compiler.templates._cost import product_cycles, shortlist
+from ofa_tvm.compiler.templates._emit import Accumulators, Index, each, each_tile, emit_function, load, splat, unrolled
+from ofa_tvm.compiler.templates._epilogue import epilogue_shapes, finish, start_from_bias, tile_elements
 from ofa_tvm.compiler.templates._tiling import Tiling, tile_sizes
 from ofa_tvm.space.workload import Workload
 
 MAX_BLOCKS = 8
 PARTIAL_SUMS = (1, 2, 4)
-SPARE_REGISTERS = 2
-FLOAT_BYTES = 4
 
 
 class PointwiseTemplate(Template):
@@ -46,28 +41,36 @@ class PointwiseTemplate(Template):
     def body(self, workload: Workload, parameters: Parameters, machine: Machine) -> PrimFunc:
         """See `Template.body`."""
         pixel_tiling, block_tiling = _tilings(workload, parameters, machine)
+        parallel = machine.shares(workload)
 
         def emit(buffers: dict[str, Buffer]) -> None:
             if parameters.loop_order == "pixels":
-                for pixel in each_tile(pixel_tiling):
+                for pixel in each_tile(pixel_tiling, parallel):
                     for block in each_tile(block_tiling):
                         emit_tile(buffers, pixel, block)
             else:
-                for block in each_tile(block_tiling):
+                for block in each_tile(block_tiling, parallel):
                     for pixel in each_tile(pixel_tiling):
                         emit_tile(buffers, pixel, block)
 
         def emit_tile(buffers: dict[str, Buffer], pixel: Index, block: Index) -> None:
-            width = workload.output_width
-            pixels = [((pixel + t) // width, (pixel + t) % width) for t in range(pixel_tiling.size)]
-            sums = _Sums(buffers, workload, block, block_tiling.size, pixels, parameters.partial_sums, machine.lanes)
-            finish(sums.reduce(), buffers, workload, block, block_tiling.size, pixels)
+            tile = _Tile(pixel, pixel_tiling.size, block, block_tiling.size, parameters.partial_sums)
+            sums = Accumulators(tile.vectors * tile.partial_sums, machine.lanes)
+            start_from_bias(sums, buffers["bias"], block, tile.blocks, tile.pixels)
+            for number in unrolled(tile.vectors, tile.vectors * tile.partial_sums):
+                sums[number] = splat(0.0, machine.lanes)
+            _add_channels(sums, buffers, tile, workload)
+            for b, t in tile_elements(tile.blocks, tile.pixels):
+                row, column = (pixel + t) // workload.output_width, (pixel + t) % workload.output_width
+                total = _total(sums, tile, b * tile.pixels + t)
+                finish(total, buffers, workload, block + b, row, column, machine.lanes)
 
         return emit_function(self.argument_shapes(workload, machine), emit)
 
     def candidates(self, workload: Workload, machine: Machine) -> list[Parameters]:
         """See `Template.candidates`."""
-        registers = machine.vector_registers - SPARE_REGISTERS
+        registers = machine.vector_registers - 2
+        independent = machine.latency * machine.multiply_adds_per_cycle
         pixels = workload.output_height * workload.output_width
         count = blocks(workload.out_channels, machine.lanes)
         orders = get_args(LoopOrder) if pixels > 1 and count > 1 else ("blocks",)
@@ -77,53 +80,60 @@ class PointwiseTemplate(Template):
                 tile_sizes(pixels, registers), tile_sizes(count, MAX_BLOCKS), PARTIAL_SUMS, orders
             )
             if tile_pixels * tile_blocks * partial_sums <= registers
+            # More partial sums than hide the latency only take registers.
+            and (partial_sums == 1 or tile_pixels * tile_blocks * partial_sums < 2 * independent)
         }
-        return sorted(every, key=lambda p: (_cycles(workload, p, machine), p))[:CANDIDATES]
+        return shortlist(every, lambda parameters: _cycles(workload, parameters, machine))
 
 
-class _Sums:
-    """The sums of one tile, `partial` of them for each output vector: sum-major, then block, then pixel."""
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """Output vectors in registers: the first pixel and block, and how many of each; sums for each vector."""
 
-    def __init__(
-        self,
-        buffers: dict[str, Buffer],
-        workload: Workload,
-        block: Index,
-        tile_blocks: int,
-        pixels: list[tuple[Index, Index]],
-        partial: int,
-        lanes: int,
-    ) -> None:
-        self._data, self._weight = buffers["data"], buffers["weight"]
-        self._channels, self._stride = workload.in_channels, workload.stride
-        self._block, self._tile_blocks, self._pixels, self._partial = block, tile_blocks, pixels, partial
-        self._vectors = tile_blocks * len(pixels)
-        self._sums = Accumulators(self._vectors * partial, lanes)
-        start_from_bias(self._sums, buffers["bias"], block, tile_blocks, len(pixels))
-        for number in range(self._vectors, self._vectors * partial):
-            self._sums[number] = splat(0.0, lanes)
+    pixel: Index
+    pixels: int
+    block: Index
+    blocks: int
+    partial_sums: int
 
-    def reduce(self) -> Accumulators:
-        """Add all input channels, whole blocks of them first, then the rest; join the partial sums."""
-        lanes = self._sums.lanes
-        for channel_block in each(self._channels // lanes):
-            for step in each(lanes // self._partial):
-                for part in range(self._partial):
-                    self._add(channel_block, step * self._partial + part, part)
-        for lane in each(self._channels % lanes):
-            self._add(self._channels // lanes, lane, 0)
-        for number in range(self._vectors, self._vectors * self._partial):
-            self._sums[number % self._vectors] += self._sums[number]
-        return self._sums
+    @property
+    def vectors(self) -> int:
+        return self.pixels * self.blocks
 
-    def _add(self, channel_block: Index, lane: Index, part: int) -> None:
-        lanes = self._sums.lanes
-        for b in range(self._tile_blocks):
-            factor = load(self._weight, self._block + b, channel_block * lanes + lane, lanes=lanes)
-            for t, (row, column) in enumerate(self._pixels):
-                pixel = self._data[channel_block, row * self._stride, column * self._stride, lane]
-                number = part * self._vectors + b * len(self._pixels) + t
-                self._sums[number] += splat(pixel, lanes) * factor
+
+def _add_channels(sums: Accumulators, buffers: dict[str, Buffer], tile: _Tile, workload: Workload) -> None:
+    """Add all input channels to a tile: first the whole blocks of them, then the rest of the last block."""
+    lanes = sums.lanes
+    whole, rest = divmod(workload.in_channels, lanes)
+    for channel_block in each(whole):
+        for step in each(lanes // tile.partial_sums):
+            for part in range(tile.partial_sums):
+                _add_channel(sums, buffers, tile, workload, channel_block, step * tile.partial_sums + part, part)
+    for lane in each(rest):
+        _add_channel(sums, buffers, tile, workload, whole, lane, 0)
+
+
+def _add_channel(
+    sums: Accumulators,
+    buffers: dict[str, Buffer],
+    tile: _Tile,
+    workload: Workload,
+    channel_block: Index,
+    lane: Index,
+    part: int,
+) -> None:
+    for b, t in tile_elements(tile.blocks, tile.pixels):
+        row, column = (tile.pixel + t) // workload.output_width, (tile.pixel + t) % workload.output_width
+        pixel = buffers["data"][channel_block, row * workload.stride, column * workload.stride, lane]
+        weights = load(buffers["weight"], tile.block + b, channel_block * sums.lanes + lane, lanes=sums.lanes)
+        sums[part * tile.vectors + b * tile.pixels + t] += splat(pixel, sums.lanes) * weights
+
+
+def _total(sums: Accumulators, tile: _Tile, vector: Index) -> Expr:
+    total = sums[vector]
+    for part in range(1, tile.partial_sums):
+        total = total + sums[part * tile.vectors + vector]
+    return total
 
 
 def _tilings(workload: Workload, parameters: Parameters, machine: Machine) -> tuple[Tiling, Tiling]:
@@ -135,19 +145,6 @@ def _tilings(workload: Workload, parameters: Parameters, machine: Machine) -> tu
 
 def _cycles(workload: Workload, parameters: Parameters, machine: Machine) -> float:
     pixel_tiling, block_tiling = _tilings(workload, parameters, machine)
-    vectors = pixel_tiling.size * block_tiling.size
-    accumulators = vectors * parameters.partial_sums
-    # With one block, a pixel is broadcast by the multiply-add itself; with more, it takes a register.
-    operands = 1 + (block_tiling.size if block_tiling.size > 1 else 0)
-    loads = (pixel_tiling.size + block_tiling.size) * parameters.partial_sums
-    step = step_cycles(machine, accumulators, loads) * spill_factor(machine, accumulators, operands)
-    steps = workload.in_channels / parameters.partial_sums
-    overhead = TILE_OVERHEAD_CYCLES + 2 * accumulators
-    tiles = pixel_tiling.count * block_tiling.count
-    activations = FLOAT_BYTES * workload.in_channels * pixel_tiling.extent
-    weights = FLOAT_BYTES * workload.in_channels * block_tiling.extent * machine.lanes
-    if parameters.loop_order == "pixels":
-        streamed = streaming_cycles(machine, weights, pixel_tiling.count)
-    else:
-        streamed = streaming_cycles(machine, activations, block_tiling.count)
-    return tiles * (steps * step + overhead) + streamed / 4
+    return product_cycles(
+        machine, workload.in_channels, pixel_tiling, block_tiling, parameters.partial_sums, parameters.loop_order
+    )

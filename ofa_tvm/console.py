@@ -45,7 +45,11 @@ _INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PLAIN_INTERVAL_S = 10.0
 
 TargetOption = Annotated[str, typer.Option("--target", help="A target's name, or the path of its YAML.")]
-SupernetOption = Annotated[Path | None, typer.Option("--supernet", help="Supernet checkpoint.")]
+SupernetOption = Annotated[str, typer.Option("--supernet", help="A supernet's name, or its folder.")]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder where all targets' measurements are kept.")]
+TrackerOption = Annotated[
+    str | None, typer.Option("--tracker", help="RPC tracker as host:port; default OFA_TVM_TRACKER, else the target's.")
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Directory to write to.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of all that is random.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -64,6 +68,8 @@ def run(app: typer.Typer) -> NoReturn:
     SIGTERM and SIGHUP act as Ctrl-C does: they raise KeyboardInterrupt, so that each ``finally`` runs.
     """
     _handle_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode is no reason to lose a result
     try:
         code = _invoke(app)
         sys.stdout.flush()
@@ -225,7 +231,10 @@ def _os_error(error: OSError) -> int:
         return EXIT_CLOSED_PIPE
     if error.errno in _OUTPUT_REFUSED:
         place = error.filename or "the output"
-        return _fail(f"error: cannot write {place}: {error.strerror}; free some space there or name another place", 2)
+        if error.errno == errno.EACCES:  # may be an input, too
+            return _fail(f"error: cannot open {place}: {error.strerror}; allow it or name another place", EXIT_USAGE)
+        advice = "free some space there or name another place"
+        return _fail(f"error: cannot write {place}: {error.strerror}; {advice}", EXIT_USAGE)
     return _bug()
 
 
@@ -290,7 +299,7 @@ def _render(table: Table) -> str:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
     text = io.StringIO()
     Console(file=text, width=width, markup=False, highlight=False).print(table)
-    return text.getvalue()
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
 def _rows(values: Mapping[str, Any]) -> Table:

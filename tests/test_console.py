@@ -139,6 +139,7 @@ def test_every_error_has_an_exit_code_of_the_table():
         ("errors.MeasurementError('drifted')", "error: drifted", 5),
         ("OSError(28, 'No space left on device', '/x')", "error: cannot write /x: No space left on device", 2),
         ("OSError(30, 'Read-only file system', '/x')", "error: cannot write /x: Read-only file system", 2),
+        ("OSError(13, 'Permission denied', '/x')", "error: cannot open /x: Permission denied", 2),
         ("KeyboardInterrupt", "interrupted: ", 130),
     ],
 )
@@ -184,6 +185,12 @@ def test_results_go_to_stdout_uncut_and_unstyled(probe, tmp_path):
     as_json = _run(probe, tmp_path, "result", "--json", stdout=subprocess.PIPE)
     assert json.loads(as_json.stdout) == {"name": "[bold]x[/bold]", "long": "y" * 200}
     assert table.stderr == as_json.stderr == ""
+
+
+def test_a_terminal_without_unicode_shows_the_result_all_the_same(probe, tmp_path):
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*probe, "result"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "y" * 200 in done.stdout
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly(probe, start, tmp_path):

@@ -15,7 +15,7 @@ _AGAIN = "copy the bundle again, or write it again"
 
 
 def check_files(directory: Path) -> Manifest:
-    """Make sure that a bundle is whole: its manifest valid, every file there and unaltered.
+    """Make sure that a bundle is whole: its manifest valid, every file there and unaltered, the samples as it says.
 
     This finds damage, not forgery: whoever can alter a file can alter the digests, too.
 
@@ -28,6 +28,8 @@ def check_files(directory: Path) -> Manifest:
     _check_manifest_digest(directory)
     for name in sorted({LIBRARY, SAMPLE_INPUT, SAMPLE_OUTPUT, *manifest.files}):
         check_file(directory, name, manifest)
+    load_sample(directory / SAMPLE_INPUT, manifest.input.shape)
+    load_sample(directory / SAMPLE_OUTPUT, manifest.output.shape)
     return manifest
 
 

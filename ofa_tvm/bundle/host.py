@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,26 +14,31 @@ _CPUINFO = Path("/proc/cpuinfo")
 # ELF's e_machine (the System V ABI's registry) by the name that uname gives the architecture.
 _ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 164: "hexagon", 183: "aarch64", 243: "riscv64"}
 
-# The vector extensions a code generator reaches for. LLVM and Linux spell most of them alike but for
-# separators (avx512vnni, avx512_vnni; sse4.1, sse4_1).
-_VECTOR_EXTENSION = re.compile(r"(avx|amx|sse4\.|fma$|f16c$|sve|sme|i8mm$|bf16$|dotprod$|fullfp16$|fp16fml$)")
-_LINUX_NAMES = {"dotprod": "asimddp", "fullfp16": "asimdhp", "fp16fml": "asimdfhm"}
+# Vector extensions that a code generator reaches for in a float network, by LLVM's name, with Linux's flag.
+# Only those that every kernel in use reports: a flag that an old kernel does not know must not refuse a bundle.
+# What is not here, the trial run finds out (`ofa_tvm.bundle.trial`).
+_LINUX_FLAGS = {
+    **{name: name for name in ("avx", "avx2", "fma", "f16c")},
+    **{name: name for name in ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")},
+    **{"sse4.1": "sse4_1", "sse4.2": "sse4_2", "avx512vnni": "avx512_vnni", "avx512bf16": "avx512_bf16"},
+    **{"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp", "sve": "sve", "sve2": "sve2", "i8mm": "i8mm"},
+}
 
 
 def vector_features(llvm_features: Iterable[str]) -> tuple[str, ...]:
-    """Those of LLVM's features for a CPU that are vector extensions, sorted."""
-    return tuple(sorted(name for name in llvm_features if _VECTOR_EXTENSION.match(name)))
+    """Those of LLVM's features for a CPU that are the vector extensions to look for, sorted."""
+    return tuple(sorted(_LINUX_FLAGS.keys() & set(llvm_features)))
 
 
 def missing_features(features: Iterable[str], cpuinfo: str) -> list[str]:
     """Features that ``/proc/cpuinfo`` does not offer; none if it says nothing (not Linux)."""
     offered = {
-        _normalised(flag)
+        flag
         for line in cpuinfo.splitlines()
         if line.partition(":")[0].strip() in ("flags", "Features")
         for flag in line.partition(":")[2].split()
     }
-    return [name for name in features if offered and _normalised(_LINUX_NAMES.get(name, name)) not in offered]
+    return [name for name in features if offered and name in _LINUX_FLAGS and _LINUX_FLAGS[name] not in offered]
 
 
 def check_host(directory: Path, manifest: Manifest) -> None:
@@ -47,7 +51,7 @@ def check_host(directory: Path, manifest: Manifest) -> None:
         extensions that this CPU lacks.
     """
     path, target = directory / LIBRARY, manifest.target
-    advice = f"verify it on the device of target {target.name!r}, or deploy for this machine"
+    advice = f"run it on a device of target {target.name!r}, or deploy for this one; --files-only checks the files here"
     architecture = _elf_architecture(path)
     if architecture != platform.machine():
         raise InvalidBundleError(f"{path} is for {architecture}, this machine is {platform.machine()}; {advice}")
@@ -64,7 +68,3 @@ def _elf_architecture(path: Path) -> str:
         raise InvalidBundleError(f"{path} is no shared library of Linux (ELF); write the bundle again")
     machine = int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
     return _ELF_MACHINES.get(machine, f"ELF machine {machine}")
-
-
-def _normalised(name: str) -> str:
-    return re.sub(r"[._-]", "", name)

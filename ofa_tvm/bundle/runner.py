@@ -12,7 +12,7 @@ from ofa_tvm.bundle.host import check_host
 from ofa_tvm.bundle.image import load_image
 from ofa_tvm.bundle.manifest import LIBRARY, read_manifest
 from ofa_tvm.bundle.runtime import Float32Array, load_main
-from ofa_tvm.errors import InvalidBundleError
+from ofa_tvm.errors import InvalidBundleError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,13 @@ class BundleRunner:
 
         Raises
         ------
+        UsageError
+            The array has another shape.
         InvalidBundleError
-            The library refuses the input, or its output is not what the manifest says.
+            The library fails, or its output is not what the manifest says.
         """
+        if array.shape != self.manifest.input.shape:
+            raise UsageError(f"an input of shape {array.shape}: this bundle takes {self.manifest.input.shape}")
         output = self._main(array)
         if output.shape != self.manifest.output.shape:
             raise InvalidBundleError(

@@ -87,7 +87,7 @@ def _advice(directory: Path, number: int) -> str:
     target = read_manifest(directory).target
     return (
         f": it uses instructions that this CPU lacks (compiled for {target.tvm_target.get('mcpu', target.name)}); "
-        f"verify it on the device of target {target.name!r}, or deploy for this machine"
+        f"run it on a device of target {target.name!r}, or deploy for this one"
     )
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ofa_tvm.bundle import image as image_module
 from ofa_tvm.bundle.runner import BundleRunner
-from ofa_tvm.errors import InvalidBundleError, InvalidImageError
+from ofa_tvm.errors import InvalidBundleError, InvalidImageError, UsageError
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
@@ -78,6 +78,11 @@ def test_a_decompression_bomb_is_refused(runner, image, monkeypatch, pixels):
     monkeypatch.setattr(image_module.Image, "MAX_IMAGE_PIXELS", 64 * 6 // pixels // 2)
     with pytest.raises(InvalidImageError, match="scale it down"):
         runner.classify(image)
+
+
+def test_an_input_of_another_shape_is_the_callers_mistake(runner):
+    with pytest.raises(UsageError, match=r"shape \(1, 3, 4, 4\): this bundle takes \(1, 3, 8, 8\)"):
+        runner.run(np.zeros((1, 3, 4, 4), np.float32))
 
 
 def test_a_damaged_library_is_not_loaded(bundle):

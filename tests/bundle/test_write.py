@@ -100,6 +100,12 @@ def test_a_bundle_that_fails_its_check_never_appears(tmp_path, contents, library
     assert _names(tmp_path) == []
 
 
+def test_samples_of_another_shape_never_appear(tmp_path, contents, library, samples):
+    with pytest.raises(InvalidBundleError, match=r"sample_output\.npy holds float32 \(1, 4\)"):
+        write_bundle(tmp_path / "out", contents, library, samples[0], samples[1][:, :4])
+    assert _names(tmp_path) == []
+
+
 def test_the_target_record_has_the_vector_extensions_of_the_cpu():
     tvm_target = pytest.importorskip("tvm").target
     record = target_record(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from ofa_tvm.targets import Target
 
 LOOPBACK = "127.0.0.1"
 READY_LIMIT_S = 60.0
+BUSY_LIMIT_S = 5.0
 STOP_LIMIT_S = 3.0
 POLL_PERIOD_S = 0.02
 
@@ -45,41 +45,44 @@ class LocalFarm:
     def __init__(self, target: Target, log: IO[bytes]) -> None:
         self._target = target
         self._log = log
-        self._tracker: tuple[subprocess.Popen[bytes], TrackerAddress] | None = None
-        self._server: subprocess.Popen[bytes] | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._tracker: TrackerAddress | None = None
 
     def ensure_running(self) -> TrackerAddress:
-        """Start what does not run, also what has died since, and wait until the device is registered.
+        """Where the tracker listens, with the device free; to be called while no session is open.
+
+        Both processes are started at the first call, and again if one has died or hangs.
 
         Raises
         ------
         DeviceUnavailableError
-            It was not ready within a minute.
+            They were not ready within a minute.
         """
-        if self._tracker is None or self._tracker[0].poll() is not None:
-            self._stop_server()  # it would register at the dead tracker's port
-            self._tracker = self._start("tracker.py")
-        tracker = self._tracker[1]
-        if self._server is None or self._server.poll() is not None:
-            device = self._target.device
-            options = ["--tracker", str(tracker), "--key", device.key, "--threads", str(self._target.threads)]
-            self._server, _ = self._start("server.py", *options)
-            self._await_registration(self._server, tracker)
-        return tracker
+        if self._tracker is not None and self._becomes_free(self._tracker, BUSY_LIMIT_S):
+            return self._tracker
+        self.stop()
+        device = self._target.device
+        self._tracker = self._start("tracker.py")
+        self._start(
+            "server.py", "--tracker", str(self._tracker), "--key", device.key, "--threads", str(self._target.threads)
+        )
+        if not self._becomes_free(self._tracker, READY_LIMIT_S):
+            raise DeviceUnavailableError(f"the local RPC server did not start: {self._last_log_line()}")
+        return self._tracker
 
     def stop(self) -> None:
-        """Stop both; they are gone when this returns."""
-        self._stop_server()
-        if self._tracker is not None:
-            _stop(self._tracker[0])
-            self._tracker = None
+        """Stop both; they are gone when this returns. A session's process dies with its server."""
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            try:
+                process.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes = []
 
-    def _stop_server(self) -> None:
-        if self._server is not None:
-            _stop(self._server)
-            self._server = None
-
-    def _start(self, script: str, *options: str) -> tuple[subprocess.Popen[bytes], TrackerAddress]:
+    def _start(self, script: str, *options: str) -> TrackerAddress:
         """Start a script of ``rpc/`` on a port that is bound here first, so that no other process can take it."""
         with socket.create_server((LOOPBACK, 0)) as listener:
             listening = ["--listen-fd", str(listener.fileno())]
@@ -92,16 +95,17 @@ class LocalFarm:
                 pass_fds=[listener.fileno()],
                 start_new_session=True,  # a Ctrl-C at the terminal is for the command alone, which then stops them
             )
-            return process, TrackerAddress(*listener.getsockname())
+            self._processes.append(process)
+            return TrackerAddress(*listener.getsockname())
 
-    def _await_registration(self, server: subprocess.Popen[bytes], tracker: TrackerAddress) -> None:
-        deadline = time.monotonic() + READY_LIMIT_S
-        while server.poll() is None and time.monotonic() < deadline:
+    def _becomes_free(self, tracker: TrackerAddress, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while all(process.poll() is None for process in self._processes) and time.monotonic() < deadline:
             with contextlib.suppress(TrackerUnreachableError):
                 if summarize(tracker).free.get(self._target.device.key):
-                    return
+                    return True
             time.sleep(POLL_PERIOD_S)
-        raise DeviceUnavailableError(f"the local RPC server did not start: {self._last_log_line()}")
+        return False
 
     def _last_log_line(self) -> str:
         self._log.seek(0)
@@ -114,13 +118,3 @@ def rpc_folder() -> Path:
     package = Path(__file__).parents[1]
     installed = package / "_rpc"
     return installed if installed.is_dir() else package.parent / "rpc"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to end, then insist; its session's process dies with it."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

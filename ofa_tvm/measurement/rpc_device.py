@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from typing_extensions import override
 
-from ofa_tvm.errors import DeviceUnavailableError, MeasurementError, OfaTvmError
+from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
 from ofa_tvm.measurement.device import Device, Float32Array
 from ofa_tvm.measurement.job import Job, SubnetJob
 from ofa_tvm.measurement.rpc_session import RpcSession
@@ -17,6 +17,7 @@ from ofa_tvm.targets import MeasurementProtocol, Target
 Result = TypeVar("Result")
 
 FREE_LIMIT_S = 10.0
+OPEN_ATTEMPTS = 2
 
 
 class RpcDevice(Device):
@@ -46,12 +47,12 @@ class RpcDevice(Device):
 
     @override
     def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
-        return self._attempt(job.label, lambda session: session.time(job, protocol))
+        return self._attempt(job, lambda session: session.time(job, protocol))
 
     @override
     def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
         timeout_s = self._target.measurement.timeout_s
-        return self._attempt(job.label, lambda session: session.run(job, inputs, timeout_s))
+        return self._attempt(job, lambda session: session.run(job, inputs, timeout_s))
 
     def open(self) -> None:
         """Open a session now rather than at the first job, to see whether the device is there.
@@ -59,9 +60,9 @@ class RpcDevice(Device):
         Raises
         ------
         DeviceError
-            It is not.
+            It is not, or it did not answer at two attempts.
         """
-        self._attempt("opening a session", lambda session: None, DeviceUnavailableError)
+        self._current_session()
 
     def close(self) -> None:
         """End the session, if there is one; the next job opens another."""
@@ -69,24 +70,37 @@ class RpcDevice(Device):
         if session is not None:
             session.close()
 
-    def _attempt(
-        self, what: str, action: Callable[[RpcSession], Result], failure: type[OfaTvmError] = MeasurementError
-    ) -> Result:
+    def _attempt(self, job: Job, action: Callable[[RpcSession], Result]) -> Result:
         """Do it in the current session or a new one; a session in which anything failed is not used again."""
+        session = self._current_session()
         try:
-            if self._session is None:
-                self._tracker = self._find_tracker()
-                self._session = RpcSession(request_device(self._tracker, self._target.device.key, FREE_LIMIT_S))
-            return action(self._session)
-        except OfaTvmError:
-            raise
+            return action(session)
         except Exception as error:  # TVM turns a failure on the device into whatever type has the name it was sent
             reason = one_line(error)
         except BaseException:
             self.close()
             raise
         self.close()
-        raise failure(f"{what} failed on {self.name}: {reason}")
+        raise MeasurementError(f"{job.label} failed on {self.name}: {reason}")
+
+    def _current_session(self) -> RpcSession:
+        if self._session is None:
+            self._session = self._open_session(attempts=OPEN_ATTEMPTS)
+        return self._session
+
+    def _open_session(self, attempts: int) -> RpcSession:
+        """An offer may expire before it is taken up, so one failure says nothing yet."""
+        self._tracker = self._find_tracker()
+        offer = request_device(self._tracker, self._target.device.key, FREE_LIMIT_S)
+        try:
+            return RpcSession(offer)
+        except Exception as error:  # as above
+            reason = one_line(error)
+        if attempts > 1:
+            return self._open_session(attempts - 1)
+        raise DeviceUnavailableError(
+            f"{self.name} does not answer at {offer.host}:{offer.port} ({reason}); start its rpc/server.py again"
+        )
 
 
 def one_line(error: Exception) -> str:

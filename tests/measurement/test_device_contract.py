@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ofa_tvm.errors import MeasurementError
+from ofa_tvm.measurement import rpc_caches
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.devices import open_device
 from ofa_tvm.measurement.job import KernelJob, SubnetJob
@@ -99,3 +102,25 @@ class TestLocal(DeviceContract):
         job = replace(kernel_job("double"), shapes=((1, 2, 3), (1, 2, 3)))
         with pytest.raises(MeasurementError, match="double"):
             device.time(job, target.measurement)
+
+    def test_library_written_anew_is_loaded_anew(
+        self, device: Device, target: Target, kernel_job: Kernels, subnet_job: SubnetJob, tmp_path: Path
+    ) -> None:
+        job = replace(kernel_job("double"), library=tmp_path / "changing.so")
+        shutil.copy(subnet_job.library, job.library)
+        with pytest.raises(MeasurementError, match="double"):
+            device.time(job, target.measurement)
+        shutil.copy(kernel_job("double").library, job.library)
+        assert device.time(job, target.measurement)
+
+    def test_libraries_that_are_too_large_together_go_and_come_back(
+        self,
+        device: Device,
+        target: Target,
+        kernel_job: Kernels,
+        subnet_job: SubnetJob,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(rpc_caches, "LIBRARY_CACHE_BYTES", 1)
+        for job in (kernel_job("double"), subnet_job, kernel_job("triple"), subnet_job):
+            assert device.time(job, target.measurement)

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from ofa_tvm.errors import MeasurementError
+from ofa_tvm.measurement import local_farm
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.devices import open_device
 from ofa_tvm.measurement.job import KernelJob
@@ -90,17 +91,18 @@ def test_tracker_killed_between_jobs_is_started_again(
     assert device.time(kernel_job("double"), target.measurement)
 
 
-def test_server_that_hangs_meets_the_time_limit(device: Device, target: Target, kernel_job: Kernels):
-    processes = [_server(), *_server().children()]
-    for process in processes:
+def test_server_that_hangs_is_replaced(
+    device: Device, target: Target, kernel_job: Kernels, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(local_farm, "BUSY_LIMIT_S", 0.2)
+    monkeypatch.setattr(local_farm, "STOP_LIMIT_S", 0.2)
+    hung = _server()
+    for process in [hung, *hung.children()]:
         process.suspend()
-    try:
-        with pytest.raises(MeasurementError, match="no answer"):
-            device.time(kernel_job("double"), target.measurement)
-    finally:
-        for process in processes:
-            process.resume()
+    with pytest.raises(MeasurementError, match="no answer"):
+        device.time(kernel_job("double"), target.measurement)
     assert device.time(kernel_job("double"), target.measurement)
+    assert not hung.is_running()
 
 
 def test_nothing_listens_beyond_loopback(device: Device, target: Target, kernel_job: Kernels):
@@ -130,6 +132,15 @@ def test_no_process_survives_the_command(number: signal.Signals):
     finally:
         command.kill()
         command.wait()
+
+
+def test_interruption_gets_through_while_a_kernel_hangs(target: Target, faulty_job: Kernels):
+    before = _descendants()
+    interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt), open_device(target) as device:
+        interrupt.start()
+        device.time(faulty_job("hang"), target.measurement.model_copy(update={"timeout_s": 60.0}))
+    assert _descendants() <= before
 
 
 def test_exception_in_the_body_stops_everything(target: Target):

@@ -29,7 +29,9 @@ MEASUREMENT = Measurement(
 )
 FAILURE = MeasurementFailure("crashed", "board", "2026-01-01T00:00:00+00:00", {})
 KERNEL = KernelRecord(target="rasp4", workload=WORKLOAD, parameters={"tile": 7, "blocks": 2}, outcome=MEASUREMENT)
-SUBNET = SubnetRecord(target="rasp4", architecture={"depths": [2, 3], "width": 1.0}, kernels="5a1f", outcome=MEASUREMENT)
+SUBNET = SubnetRecord(
+    target="rasp4", architecture={"depths": [2, 3], "width": 1.0}, kernels="5a1f", outcome=MEASUREMENT
+)
 
 
 @pytest.fixture

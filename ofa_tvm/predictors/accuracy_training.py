@@ -93,7 +93,7 @@ def fit_model(features: NDArray[np.float32], targets: NDArray[np.float64], seed:
             optimizer.zero_grad()
             error = _forward(weights, biases, inputs[batch])[:, :, 0] - scores[batch]
             # A sum over the members keeps them independent: none sees another's gradient.
-            error.square().mean(dim=1).sum().backward()
+            torch.autograd.backward(error.square().mean(dim=1).sum())
             optimizer.step()
         schedule.step()
     weights[-1], biases[-1] = weights[-1] * spread, biases[-1] * spread
@@ -113,7 +113,8 @@ def _forward(weights: list[torch.Tensor], biases: list[torch.Tensor], inputs: to
     hidden = inputs
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
         hidden = torch.relu(torch.baddbmm(bias, hidden, weight))
-    return torch.baddbmm(biases[-1], hidden, weights[-1])
+    scores: torch.Tensor = torch.baddbmm(biases[-1], hidden, weights[-1])
+    return scores
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -48,7 +49,7 @@ def test_summary_speaks_of_held_out_records(accuracy_predictor, accuracy_records
 def test_numpy_agrees_with_torch():
     generator = torch.Generator().manual_seed(0)
     widths = [7, 400, 400, 400, 1]
-    weights = [torch.randn(3, a, b, generator=generator) / a**0.5 for a, b in zip(widths, widths[1:], strict=False)]
+    weights = [torch.randn(3, a, b, generator=generator) / a**0.5 for a, b in itertools.pairwise(widths)]
     biases = [torch.randn(3, 1, b, generator=generator) * 0.1 for b in widths[1:]]
     features = torch.rand(5, 7, generator=generator)
     outputs = []

@@ -9,7 +9,8 @@ import torch
 
 from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.lowering.onnx_export import export_onnx
-from ofa_tvm.lowering.outputs import Array, onnx_logits, torch_logits
+from ofa_tvm.lowering.outputs import Array, onnx_logits, relax_logits, torch_logits
+from ofa_tvm.lowering.relax_import import import_onnx
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +49,24 @@ def lower(subnet: torch.nn.Module, sample_input: Array) -> LoweredSubnet:
     model = export_onnx(subnet, sample_input.shape[-1])
     check_outputs("ONNX", expected, onnx_logits(model, sample_input))
     return LoweredSubnet(model, sample_input, expected)
+
+
+def check_import(lowered: LoweredSubnet) -> float:
+    """Compare what TVM imports, run by TVM's default kernels on this host, with the subnet.
+
+    It takes seconds, so it is for a library whose outputs differ: it tells an import gone wrong from a wrong kernel.
+
+    Returns
+    -------
+    float
+        The relative error.
+
+    Raises
+    ------
+    CompileError
+        TVM can't import the graph.
+    NumericalMismatchError
+        The import computes something else.
+    """
+    logits = relax_logits(import_onnx(lowered.model), lowered.sample_input)
+    return check_outputs("Relax", lowered.sample_output, logits)

@@ -11,30 +11,43 @@ import numpy as np
 from ofa_tvm.compiler.passes.graph import Expr, Graph, Var, is_variable, operator_name
 from ofa_tvm.space.workload import Activation
 
-# A pattern is the activation's input, a number, or an operator with the patterns of its operands.
 INPUT = "input"
-Pattern: TypeAlias = "str | float | tuple[Pattern, ...]"
 
-_CLIP_0_6: Pattern = ("minimum", ("maximum", ("add", INPUT, 3.0), 0.0), 6.0)
-_CLIP_OPERATOR_0_6: Pattern = ("clip", ("add", INPUT, 3.0), 0.0, 6.0)
-_LINE: Pattern = ("add", ("multiply", INPUT, 1 / 6), 0.5)
-_H_SIGMOID: tuple[Pattern, ...] = (
-    ("divide", _CLIP_0_6, 6.0),
-    ("divide", _CLIP_OPERATOR_0_6, 6.0),
-    ("clip", _LINE, 0.0, 1.0),
-    ("minimum", ("maximum", _LINE, 0.0), 1.0),
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operator on patterns."""
+
+    operator: str
+    operands: tuple[Pattern, ...]
+
+
+# A pattern is the activation's input, a number, or an operation.
+Pattern: TypeAlias = "str | float | Operation"
+
+
+def _op(operator: str, *operands: Pattern) -> Operation:
+    return Operation(f"relax.{operator}", operands)
+
+
+def _clips(operand: Pattern, low: float, high: float) -> tuple[Operation, Operation]:
+    return _op("minimum", _op("maximum", operand, low), high), _op("clip", operand, low, high)
+
+
+_SIXTHS = _clips(_op("add", INPUT, 3.0), 0.0, 6.0)
+_H_SIGMOID = (
+    *(_op("divide", sixths, 6.0) for sixths in _SIXTHS),
+    *_clips(_op("add", _op("multiply", INPUT, 1 / 6), 0.5), 0.0, 1.0),
 )
-FORMS: tuple[tuple[Activation, Pattern], ...] = (
-    ("h_swish", ("divide", ("multiply", INPUT, _CLIP_0_6), 6.0)),
-    ("h_swish", ("divide", ("multiply", INPUT, _CLIP_OPERATOR_0_6), 6.0)),
-    *(("h_swish", ("multiply", INPUT, h_sigmoid)) for h_sigmoid in _H_SIGMOID),
+FORMS: tuple[tuple[Activation, Operation], ...] = (
+    *(("h_swish", _op("divide", _op("multiply", INPUT, sixths), 6.0)) for sixths in _SIXTHS),
+    *(("h_swish", _op("multiply", INPUT, h_sigmoid)) for h_sigmoid in _H_SIGMOID),
     *(("h_sigmoid", h_sigmoid) for h_sigmoid in _H_SIGMOID),
-    ("relu6", ("minimum", ("maximum", INPUT, 0.0), 6.0)),
-    ("relu6", ("clip", INPUT, 0.0, 6.0)),
-    ("relu", ("nn.relu", INPUT)),
-    ("relu", ("maximum", INPUT, 0.0)),
+    *(("relu6", clip) for clip in _clips(INPUT, 0.0, 6.0)),
+    ("relu", _op("nn.relu", INPUT)),
+    ("relu", _op("maximum", INPUT, 0.0)),
 )
-_COMMUTATIVE = frozenset({"add", "multiply", "maximum", "minimum"})
+_COMMUTATIVE = frozenset({"relax.add", "relax.multiply", "relax.maximum", "relax.minimum"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +102,30 @@ class _Matcher:
         self.reads_of: dict[Var, int] = {}
 
     def match(self, expr: Expr, pattern: Pattern) -> bool:
-        if pattern == INPUT:
-            return self._match_input(expr)
         if isinstance(pattern, float):
-            return _is_number(self._graph, expr, pattern)
+            return self._match_number(expr, pattern)
+        if isinstance(pattern, str):
+            return self._match_input(expr)
         if not is_variable(expr):
             return False
         call = self._graph.definition(expr)
-        operator, *operands = pattern
-        if operator_name(call) != f"relax.{operator}" or len(call.args) != len(operands):
+        if operator_name(call) != pattern.operator or len(call.args) != len(pattern.operands):
             return False
         self.reads_of[expr] = self.reads_of.get(expr, 0) + 1
-        return self._match_operands(list(call.args), operands, operator in _COMMUTATIVE)
+        return self._match_operands(list(call.args), pattern)
 
-    def _match_operands(self, arguments: list[Expr], patterns: list[Pattern], commutative: bool) -> bool:
+    def _match_operands(self, arguments: list[Expr], pattern: Operation) -> bool:
         state = (self.input, self.reads, dict(self.reads_of))
-        for order in (arguments, arguments[::-1]) if commutative else (arguments,):
-            if all(map(self.match, order, patterns)):
+        orders = (arguments, arguments[::-1]) if pattern.operator in _COMMUTATIVE else (arguments,)
+        for order in orders:
+            if all(map(self.match, order, pattern.operands)):
                 return True
             self.input, self.reads, self.reads_of = state[0], state[1], dict(state[2])
         return False
+
+    def _match_number(self, expr: Expr, number: float) -> bool:
+        value = self._graph.number(expr)
+        return value is not None and bool(np.isclose(value, number, rtol=1e-6, atol=0.0))
 
     def _match_input(self, expr: Expr) -> bool:
         if not is_variable(expr) or (self.input is not None and not expr.same_as(self.input)):
@@ -121,8 +138,3 @@ class _Matcher:
         """Whether nothing outside reads what the pattern computes on the way to its output."""
         inner = ((variable, reads) for variable, reads in self.reads_of.items() if not variable.same_as(output))
         return all(self._graph.uses(variable) == reads for variable, reads in inner)
-
-
-def _is_number(graph: Graph, expr: Expr, number: float) -> bool:
-    value = graph.number(expr)
-    return value is not None and bool(np.isclose(value, number, rtol=1e-6, atol=0.0))

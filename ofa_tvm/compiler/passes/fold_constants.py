@@ -43,7 +43,7 @@ class FoldConstants:
 
 
 @relax.expr_functor.mutator
-class _Folder(relax.PyExprMutator):
+class _Folder(relax.PyExprMutator):  # type: ignore[misc]
     def visit_call_(self, call: relax.Call) -> tvm.ir.Expr:
         """Fold one call if its tensors are all constants."""
         call = self.visit_expr_post_order(call)

@@ -52,9 +52,7 @@ def find_kernels(graph: Graph) -> dict[Var, FusedKernel]:
     return kernels
 
 
-def _grow(
-    graph: Graph, anchor: Anchor, activations: dict[Var, ActivationMatch], taken: set[Var]
-) -> FusedKernel:
+def _grow(graph: Graph, anchor: Anchor, activations: dict[Var, ActivationMatch], taken: set[Var]) -> FusedKernel:
     """Take in what follows the anchor, as far as nothing else reads the values between."""
     kernel = FusedKernel(anchor.workload, anchor.inputs, anchor.members, anchor.weight)
     if anchor.weight is None:

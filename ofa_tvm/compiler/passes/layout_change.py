@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import tvm
 from tvm import te, tirx
 
 from ofa_tvm.compiler.layout import blocks
@@ -39,7 +38,5 @@ def unpack_kernel(logical: tuple[int, ...], lanes: int) -> tirx.PrimFunc:
     return _kernel(packed, logical, value, "plain")
 
 
-def _kernel(
-    source: te.Tensor, sizes: tuple[int, ...], value: Callable[..., tirx.Expr], name: str
-) -> tirx.PrimFunc:
+def _kernel(source: te.Tensor, sizes: tuple[int, ...], value: Callable[..., tirx.Expr], name: str) -> tirx.PrimFunc:
     return te.create_prim_func([source, te.compute(sizes, value, name=name)])

@@ -33,7 +33,7 @@ class RestoreOperators:
 
 
 @relax.expr_functor.mutator
-class _Restorer(relax.PyExprMutator):
+class _Restorer(relax.PyExprMutator):  # type: ignore[misc]
     def __init__(self, mod: tvm.IRModule) -> None:
         super().__init__(mod)
         self._mod = mod

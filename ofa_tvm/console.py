@@ -8,6 +8,9 @@ what a program needs to know is the exit code (`ofa_tvm.errors`).
 
 from __future__ import annotations
 
+from ofa_tvm.interruption import INTERRUPTED, handle_signals, ignore_signals  # first: typer takes its time
+
+# isort: split
 import contextlib
 import errno
 import io
@@ -23,7 +26,6 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
@@ -39,9 +41,7 @@ EXIT_USAGE = 2
 EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE
 """Whoever read stdout has gone (``| head``): the code the shell gives a program that SIGPIPE killed."""
 
-_INTERRUPTED = "interrupted: finished work is kept and no file is half-written; the same command can be run again"
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EFBIG)
-_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PLAIN_INTERVAL_S = 10.0
 
 TargetOption = Annotated[str, typer.Option("--target", help="A target's name, or the path of its YAML.")]
@@ -67,15 +67,15 @@ def run(app: typer.Typer) -> NoReturn:
 
     SIGTERM and SIGHUP act as Ctrl-C does: they raise KeyboardInterrupt, so that each ``finally`` runs.
     """
-    _handle_signals()
+    handle_signals()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode is no reason to lose a result
     try:
         code = _invoke(app)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
-        _ignore_signals()
-        code = _fail(_INTERRUPTED, EXIT_INTERRUPTED)
+        ignore_signals()
+        code = _fail(INTERRUPTED, EXIT_INTERRUPTED)
     except OfaTvmError as error:
         code = _fail(f"error: {error}", error.exit_code)
     except typer.TyperException as error:
@@ -262,38 +262,6 @@ def _abandon_broken_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _handle_signals() -> None:
-    """Let the first signal interrupt, the second ask for patience, and each later one interrupt the clean-up.
-
-    A signal that is ignored (``nohup``, a background job) stays so. Forked children get the default
-    actions: they must neither run their parent's clean-up nor survive a SIGTERM in native code.
-    """
-    received = 0
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        nonlocal received
-        received += 1
-        if received == 2:
-            say("interrupted: still cleaning up; once more stops that too")
-        else:
-            raise KeyboardInterrupt
-
-    handled = [number for number in _INTERRUPTIONS if signal.getsignal(number) is not signal.SIG_IGN]
-
-    def restore() -> None:
-        for number in handled:
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in handled:
-        signal.signal(number, interrupt)
-    os.register_at_fork(after_in_child=restore)
-
-
-def _ignore_signals() -> None:
-    for number in _INTERRUPTIONS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def _render(table: Table) -> str:
     """The table as text, as wide as the terminal; in a pipe as wide as it needs, so that nothing is cut off."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
@@ -307,13 +275,3 @@ def _rows(values: Mapping[str, Any]) -> Table:
     for name, value in values.items():
         table.add_row(name, str(value))
     return table
-
-
-def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C while a command's modules are still being imported is one line, too."""
-    if issubclass(kind, KeyboardInterrupt):
-        raise SystemExit(_fail(_INTERRUPTED, EXIT_INTERRUPTED))
-    sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = _show_uncaught

@@ -263,10 +263,10 @@ def test_a_forked_child_dies_of_a_signal_without_running_its_parents_clean_up(pr
     assert not (tmp_path / "cleaned-by-child").exists()
 
 
-def test_ctrl_c_during_the_imports_is_one_line(start, tmp_path):
-    (tmp_path / "slow.py").write_text(
-        "from ofa_tvm import console\nimport time\nprint('ready', flush=True)\ntime.sleep(60)\n"
-    )
+@pytest.mark.parametrize("slow_module", ["typer", "torch"])
+def test_ctrl_c_during_the_imports_is_one_line(start, tmp_path, slow_module):
+    (tmp_path / "slow.py").write_text("from ofa_tvm import console\nimport torch\n")
+    (tmp_path / f"{slow_module}.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
     command = start(sys.executable, "-m", "slow")
     assert command.stdout.readline() == "ready\n"
     command.send_signal(signal.SIGINT)

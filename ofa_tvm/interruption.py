@@ -1,0 +1,62 @@
+"""Ctrl-C, SIGTERM and SIGHUP: one line and exit code 130, after every ``finally`` has run.
+
+Imported before anything that takes time, so that Ctrl-C during a command's imports is one line, too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType, TracebackType
+
+from ofa_tvm.errors import EXIT_INTERRUPTED
+
+INTERRUPTED = "interrupted: finished work is kept and no file is half-written; the same command can be run again"
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def handle_signals() -> None:
+    """Let the first signal interrupt, the second ask for patience, and each later one interrupt the clean-up.
+
+    An interruption is a KeyboardInterrupt, whatever the signal. A signal that is ignored (``nohup``, a background
+    job) stays so. Forked children get the default actions: they must neither run their parent's clean-up nor
+    survive a SIGTERM in native code.
+    """
+    received = 0
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received == 2:
+            sys.stderr.write("interrupted: still cleaning up; once more stops that too\n")
+            sys.stderr.flush()
+        else:
+            raise KeyboardInterrupt
+
+    handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def restore() -> None:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in handled:
+        signal.signal(number, interrupt)
+    os.register_at_fork(after_in_child=restore)
+
+
+def ignore_signals() -> None:
+    """Ignore further ones while the process ends."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write(f"{INTERRUPTED}\n")
+        raise SystemExit(EXIT_INTERRUPTED)
+    sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _show_uncaught

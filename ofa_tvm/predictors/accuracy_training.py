@@ -104,8 +104,10 @@ def fit_model(features: NDArray[np.float32], targets: NDArray[np.float64], seed:
 
 def _initial_weight(inputs: int, outputs: int, generator: torch.Generator) -> torch.Tensor:
     """He initialisation, scaled down; shape (members, inputs, outputs)."""
-    weight = torch.randn(_MEMBERS, inputs, outputs, generator=generator) * (_INITIAL_GAIN * (2.0 / inputs) ** 0.5)
-    return weight.requires_grad_()
+    scale = _INITIAL_GAIN * (2.0 / inputs) ** 0.5
+    weight: torch.Tensor = scale * torch.randn(_MEMBERS, inputs, outputs, generator=generator)
+    weight.requires_grad_()
+    return weight
 
 
 def _forward(weights: list[torch.Tensor], biases: list[torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:

@@ -99,7 +99,7 @@ def test_equal_accuracies_are_learnt(space, draw, quick):
 
 def test_too_few_records(space, accuracy_records):
     repeated = accuracy_records[:19] * 3
-    with pytest.raises(UsageError, match="19 different subnets.*needs 20"):
+    with pytest.raises(UsageError, match=r"19 different subnets.*needs 20"):
         accuracy_training.train(space, repeated)
 
 

@@ -43,7 +43,8 @@ class MeasurementProtocol(_Section):
     repeats
         Samples a measurement.
     min_repeat_ms
-        A sample is the mean of as many runs as last this long.
+        A sample is the mean of as many runs as last this long. Short samples are the better ones on a host that
+        does other things too, because most of them then fall between two interruptions.
     cooldown_ms
         Pause between two samples, for devices that throttle.
     max_drift
@@ -53,8 +54,8 @@ class MeasurementProtocol(_Section):
     """
 
     warmup_runs: int = Field(default=3, ge=1)
-    repeats: int = Field(default=9, ge=1)
-    min_repeat_ms: _Milliseconds = 5.0
+    repeats: int = Field(default=25, ge=1)
+    min_repeat_ms: _Milliseconds = 1.0
     cooldown_ms: _Milliseconds = 0.0
     max_drift: _Positive = 0.05
     timeout_s: _Positive = 30.0

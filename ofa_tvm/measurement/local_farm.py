@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError
 from ofa_tvm.measurement.tracker import TrackerAddress, summarize
@@ -31,8 +30,8 @@ def local_farm(target: Target) -> Iterator[LocalFarm]:
     An exception, Ctrl-C and a normal end stop them here. When this process is killed the kernel does
     it: they are tethered to the thread that calls `LocalFarm.ensure_running`, which must outlive them.
     """
-    with tempfile.TemporaryFile() as log:
-        farm = LocalFarm(target, log)
+    with tempfile.TemporaryDirectory(prefix="ofa_tvm_local_", ignore_cleanup_errors=True) as folder:
+        farm = LocalFarm(target, Path(folder))
         try:
             yield farm
         finally:
@@ -42,9 +41,10 @@ def local_farm(target: Target) -> Iterator[LocalFarm]:
 class LocalFarm:
     """Both processes; use `local_farm`, which stops them."""
 
-    def __init__(self, target: Target, log: IO[bytes]) -> None:
+    def __init__(self, target: Target, folder: Path) -> None:
         self._target = target
-        self._log = log
+        self._folder = folder
+        self._log = folder / "log"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._tracker: TrackerAddress | None = None
 
@@ -87,14 +87,16 @@ class LocalFarm:
         with socket.create_server((LOOPBACK, 0)) as listener:
             listening = ["--listen-fd", str(listener.fileno())]
             program = [sys.executable, str(rpc_folder() / script), *options, *listening]
-            process = subprocess.Popen(
-                [sys.executable, "-ES", str(rpc_folder() / "tethered.py"), str(os.getpid()), *program],
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                pass_fds=[listener.fileno()],
-                start_new_session=True,  # a Ctrl-C at the terminal is for the command alone, which then stops them
-            )
+            with self._log.open("ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-ES", str(rpc_folder() / "tethered.py"), str(os.getpid()), *program],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[listener.fileno()],
+                    env={**os.environ, "TMPDIR": str(self._folder)},  # a killed server's files go with the folder
+                    start_new_session=True,  # Ctrl-C at the terminal is for the command alone, which stops them
+                )
             self._processes.append(process)
             return TrackerAddress(*listener.getsockname())
 
@@ -108,8 +110,7 @@ class LocalFarm:
         return False
 
     def _last_log_line(self) -> str:
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"it was silent for {READY_LIMIT_S:.0f} s"
 
 

@@ -15,6 +15,7 @@ from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError, Usag
 
 ANSWER_LIMIT_S = 5.0
 POLL_PERIOD_S = 0.05
+RETURN_LIMIT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,11 @@ def request_device(address: TrackerAddress, key: str, timeout_s: float) -> Sessi
     DeviceUnavailableError
         None was free within `timeout_s`.
     """
-    deadline = time.monotonic() + timeout_s
+    start = time.monotonic()
     while not (summary := summarize(address)).free.get(key):
-        if time.monotonic() > deadline:
+        # A device in use becomes free; one that is not even registered comes back soon or not at all.
+        limit_s = timeout_s if key in summary.registered else min(timeout_s, RETURN_LIMIT_S)
+        if time.monotonic() - start > limit_s:
             raise DeviceUnavailableError(_unavailable(address, key, summary, timeout_s))
         time.sleep(POLL_PERIOD_S)
     with _conversation(address) as tracker:

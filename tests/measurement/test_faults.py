@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -118,8 +118,13 @@ def test_nothing_listens_beyond_loopback(device: Device, target: Target, kernel_
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_process_survives_the_command(number: signal.Signals):
-    command = subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+def test_no_process_survives_the_command(number: signal.Signals, tmp_path: Path):
+    command = subprocess.Popen(
+        [sys.executable, "-c", HOLDER],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
     try:
         assert command.stdout is not None
         assert command.stdout.readline() == b"ready\n"
@@ -151,20 +156,27 @@ def test_exception_in_the_body_stops_everything(target: Target):
     assert _descendants() <= before
 
 
-def test_workspaces_are_removed(target: Target, kernel_job: Kernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+@pytest.mark.parametrize("killed", [False, True])
+def test_no_file_is_left(
+    target: Target, kernel_job: Kernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with open_device(target) as device:
         device.time(kernel_job("double"), target.measurement)
-        assert list(tmp_path.iterdir())
-    deadline = time.monotonic() + 5
-    while list(tmp_path.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        assert list(tmp_path.glob("**/*.so"))
+        if killed:
+            _newest_server().kill()
     assert not list(tmp_path.iterdir())
 
 
 def _child(script: str) -> psutil.Process:
     (process,) = [child for child in psutil.Process().children() if any(script in word for word in child.cmdline())]
     return process
+
+
+def _newest_server() -> psutil.Process:
+    servers = [child for child in psutil.Process().children() if any("server.py" in word for word in child.cmdline())]
+    return max(servers, key=lambda process: process.create_time())
 
 
 def _server() -> psutil.Process:

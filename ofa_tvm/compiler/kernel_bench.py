@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tvm.support import cc
@@ -13,6 +15,7 @@ from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.errors import CompileError
 from ofa_tvm.measurement.device import Device
+from ofa_tvm.measurement.devices import open_device
 from ofa_tvm.measurement.job import KernelJob
 from ofa_tvm.measurement.protocol import measure_many
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
@@ -21,6 +24,26 @@ from ofa_tvm.targets import Target
 
 REFERENCE = Workload("pointwise", 64, 64, 16, 16, activation="relu")
 """Measured before and after other jobs to see the device drift: some tens of microseconds on a large core."""
+
+
+@contextlib.contextmanager
+def open_bench(target: Target, records: Path, tracker: str | None = None) -> Iterator[KernelBench]:
+    """A bench on the target's device, for as long as the context lasts.
+
+    Raises
+    ------
+    InvalidTargetError, CompileError
+        As `Toolchain.of`.
+    InvalidRecordError
+        As `RecordStore`.
+    UsageError, DeviceError
+        As `open_device`.
+    """
+    toolchain = Toolchain.of(target)
+    store = RecordStore(records)
+    objects = KernelObjects(toolchain.tvm_target, toolchain.machine)
+    with open_device(target, tracker) as device, tempfile.TemporaryDirectory(prefix="ofa_tvm.") as folder:
+        yield KernelBench(target, toolchain, objects, device, store, Path(folder))
 
 
 class KernelBench:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from ofa_tvm.errors import InvalidArchitectureError, InvalidCheckpointError
 from ofa_tvm.space.search_space import SearchSpace
 
+DEFAULT_SUPERNET = "characters"
 SHIPPED_FOLDER = Path(__file__).with_name("shipped")
 METADATA_FILE = "supernet.json"
 WEIGHTS_FILE = "weights.safetensors"

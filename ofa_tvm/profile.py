@@ -1,0 +1,151 @@
+"""Measure a space's kernels and subnets on a device, train the latency predictor: ``python -m ofa_tvm.profile``."""
+
+from __future__ import annotations
+
+from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
+    DryRunOption,
+    JsonOption,
+    RunsOption,
+    SeedOption,
+    SupernetOption,
+    TargetOption,
+    TrackerOption,
+    VerboseOption,
+    new_app,
+    print_result,
+    progress,
+    run,
+    say,
+    set_verbosity,
+)
+
+# isort: split
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ofa_tvm.errors import UsageError
+from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
+from ofa_tvm.targets import Target, load_target
+from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
+
+app = new_app(
+    "Measure the kernels and some subnets of a supernet on a device, and train its latency predictor.\n\n"
+    "Interrupted at any moment, the same command goes on where it stopped.\n\n"
+    "Examples:\n\n"
+    "  python -m ofa_tvm.profile --target local\n\n"
+    "  python -m ofa_tvm.profile --target arm_cpu --resolutions 32,48,64 --subnets 40"
+)
+
+
+@app.command()
+def profile(
+    target: TargetOption,
+    supernet: SupernetOption = DEFAULT_SUPERNET,
+    resolutions: Annotated[
+        str | None, typer.Option("--resolutions", help="Measure kernels only at these, e.g. 32,48,64; default all.")
+    ] = None,
+    subnets: Annotated[int, typer.Option("--subnets", min=10, help="Whole subnets to measure.")] = 60,
+    runs: RunsOption = DEFAULT_ROOT,
+    tracker: TrackerOption = None,
+    seed: SeedOption = 0,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Parse, measure, fit, print."""
+    set_verbosity(verbose)
+    device_target, folder = load_target(target), find_supernet(supernet)
+    chosen = _resolutions(resolutions, folder.metadata.space)
+    workspace = Workspace(runs, device_target.name, folder.metadata.name)
+    from ofa_tvm.predictors.profiling import kernels_to_profile
+
+    kernels = len(kernels_to_profile(folder.metadata.space, chosen))
+    say(f"profile {folder.metadata.name} on {device_target.name}: {kernels} kernels and {subnets} subnets to measure")
+    if dry_run:
+        return
+    options = {"target": target, "supernet": str(folder.path), "resolutions": chosen, "subnets": subnets, "seed": seed}
+    workspace.write_options("profile", options)
+    result = _profile(device_target, folder, workspace, chosen, subnets, tracker, seed)
+    print_result(result, as_json, _table(result))
+
+
+def _profile(
+    target: Target,
+    folder: SupernetFolder,
+    workspace: Workspace,
+    resolutions: tuple[int, ...],
+    subnets: int,
+    tracker: str | None,
+    seed: int,
+) -> dict[str, Any]:
+    from ofa_tvm.compiler.kernel_bench import open_bench
+    from ofa_tvm.predictors.latency import LatencyPredictor
+    from ofa_tvm.predictors.profiling import SpaceProfiler, kernels_to_profile, subnets_to_profile
+    from ofa_tvm.supernet.checkpoint import load_supernet
+
+    space = folder.metadata.space
+    kernels = kernels_to_profile(space, resolutions)
+    architectures = subnets_to_profile(space, subnets, seed)
+    network = load_supernet(folder)
+    with open_bench(target, workspace.records, tracker) as bench:
+        device = bench.device.name
+        say(f"device: {device}")
+        profiler = SpaceProfiler(space, bench, network)
+        done = len(kernels) - len(profiler.kernels_left(kernels))
+        with progress(len(kernels), "kernels", done) as bar:
+            profiler.measure_kernels(kernels, bar.advance)
+        done = len(architectures) - len(profiler.subnets_left(architectures))
+        with progress(len(architectures), "subnets", done) as bar:
+            profiler.measure_subnets(architectures, bar.advance)
+        measured = profiler.measured_subnets(architectures)
+        latencies_ms = profiler.measured_kernels()
+    predictor = LatencyPredictor.fit(space, list(measured), list(measured.values()), latencies_ms, seed)
+    predictor.save(workspace.latency_predictor, {"target": target.name, "device": device})
+    return {
+        "target": target.name,
+        "device": device,
+        "emulated": target.emulated,
+        "kernels": sum(kernel in latencies_ms for kernel in kernels),
+        "kernels_failed": sum(kernel not in latencies_ms for kernel in kernels),
+        "kernel_coverage": predictor.kernel_coverage,
+        "subnets": len(measured),
+        "fastest_ms": min(measured.values()),
+        "slowest_ms": max(measured.values()),
+        "held_out": predictor.held_out.to_dict(),
+        "latency_predictor": str(workspace.latency_predictor),
+    }
+
+
+def _table(result: dict[str, Any]) -> Table:
+    held_out = result["held_out"]
+    table = Table(title=f"Latency predictor for {result['target']} ({result['device']})", show_header=False)
+    for name, value in (
+        ("kernels measured", f"{result['kernels']} ({result['kernels_failed']} failed)"),
+        ("subnets measured", f"{result['subnets']}, {result['fastest_ms']:.3f} to {result['slowest_ms']:.3f} ms"),
+        ("held-out error", f"{held_out['mape']:.1%} mean, {held_out['mae']:.4f} ms mean, {held_out['rmse']:.4f} ms RMS"),
+        ("held-out rank correlation", f"Spearman {held_out['spearman']:.4f}, Kendall {held_out['kendall']:.4f}"),
+        ("latencies are", "computed or emulated, not measured on hardware" if result["emulated"] else "measured"),
+        ("written to", result["latency_predictor"]),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def _resolutions(text: str | None, space: SearchSpace) -> tuple[int, ...]:
+    if text is None:
+        return space.resolutions
+    offered = ", ".join(map(str, space.resolutions))
+    try:
+        chosen = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise UsageError(f"--resolutions {text!r}: give numbers with commas between; there are {offered}") from None
+    if unknown := set(chosen) - set(space.resolutions):
+        raise UsageError(f"--resolutions: {min(unknown)} is not in this space; there are {offered}")
+    return chosen
+
+
+if __name__ == "__main__":
+    run(app)

@@ -16,7 +16,7 @@ from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
 from ofa_tvm.space.workload import Workload
 
 Array = NDArray[np.float64]
-Check = Callable[[list[tuple[Workload, Parameters]]], None]
+Check = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def machine(host: Target) -> Machine:
 def check_kernels(host: Target, machine: Machine) -> Check:
     """Compile the kernels as one module, run each, and compare it with a direct float64 computation."""
 
-    def check(kernels: list[tuple[Workload, Parameters]]) -> None:
+    def check(kernels: list[tuple[Workload, Parameters]], machine: Machine = machine) -> None:
         entries = [(f"kernel_{n}", workload, parameters) for n, (workload, parameters) in enumerate(kernels)]
         library = tvm.compile(kernel_module(entries, machine), target=host)
         for symbol, workload, parameters in entries:

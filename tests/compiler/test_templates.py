@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
+from ofa_tvm.compiler.templates._base import LoopOrder
 from ofa_tvm.errors import CompileError, InvalidRecordError
 from ofa_tvm.space.workload import Activation, Kind, Workload
 
-Check = Callable[[list[tuple[Workload, Parameters]]], None]
+Check = Callable[..., None]
 NEON = Machine(lanes=8, vector_registers=16, multiply_adds_per_cycle=0.5)
 
 
@@ -128,6 +130,16 @@ def test_parameters_tuned_for_another_workload_are_right(check_kernels: Check) -
     )
 
 
+@pytest.mark.parametrize("order", ["pixels", "blocks"])
+def test_threads_share_a_kernel(order: LoopOrder, machine: Machine, check_kernels: Check) -> None:
+    workload = Workload("pointwise", 160, 160, 9, 9, activation="relu")
+    depthwise = Workload("depthwise", 480, 480, 11, 11, 5)
+    shared = replace(machine, threads=2)
+    assert shared.shares(workload)
+    assert shared.shares(depthwise)
+    check_kernels([(workload, Parameters(7, 2, 1, order)), (depthwise, Parameters(6, 2))], shared)
+
+
 def test_every_kind_has_a_template() -> None:
     assert set(TEMPLATES) == set(get_args(Kind))
 
@@ -137,9 +149,10 @@ def test_parameters_survive_json() -> None:
     assert Parameters.from_dict(parameters.to_dict()) == parameters
 
 
-@pytest.mark.parametrize(
-    "change", [{"tile_pixels": 0}, {"tile_pixels": 2.5}, {"loop_order": "rows"}, {"unroll_kernel": "all"}, {"tiles": 3}]
-)
+UNKNOWN = [{"tile_pixels": 0}, {"tile_pixels": 2.5}, {"loop_order": "rows"}, {"unroll_kernel": "all"}, {"tiles": 3}]
+
+
+@pytest.mark.parametrize("change", UNKNOWN)
 def test_unknown_parameters_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(InvalidRecordError, match="tune again"):
         Parameters.from_dict({**Parameters().to_dict(), **change})

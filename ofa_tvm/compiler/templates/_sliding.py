@@ -28,7 +28,7 @@ from ofa_tvm.compiler.templates._window import (
 from ofa_tvm.space.workload import Workload
 
 MAX_BLOCKS = 8
-MAX_UNROLLED = 600
+MAX_UNROLLED = 300
 LOOP_CYCLES = 3
 
 Operand = Callable[[Index, Index], Expr]
@@ -65,9 +65,8 @@ class SlidingTemplate(Template):
                                 y = rows.origin(row) + kernel_row
                                 _add_kernel_row(sums, operands, columns, column, taps, kernel_row, y)
                         for b, t in tile_elements(tile_blocks, tile_pixels):
-                            finish(
-                                sums[b * tile_pixels + t], buffers, workload, block + b, row, column + t, machine.lanes
-                            )
+                            total = sums[b * tile_pixels + t]
+                            finish(total, buffers, workload, block + b, row, column + t, machine.lanes)
 
         return emit_function(self.argument_shapes(workload, machine), emit)
 
@@ -79,6 +78,8 @@ class SlidingTemplate(Template):
             Parameters(tile_pixels=pixels, tile_blocks=channels, unroll_kernel=unroll)
             for pixels, channels, unroll in product(widths, tile_sizes(count, MAX_BLOCKS), (False, True))
             if pixels * channels <= machine.vector_registers - 2
+            # More blocks than hide the latency of multiply-add only spread the input over the cache.
+            and pixels * (channels - 1) < 2 * machine.latency * machine.multiply_adds_per_cycle
         }
         compact = {p for p in every if not p.unroll_kernel or _unrolled(workload, p, machine) <= MAX_UNROLLED}
         return shortlist(compact, lambda parameters: self._cycles(workload, parameters, machine))
@@ -86,20 +87,20 @@ class SlidingTemplate(Template):
     def _cycles(self, workload: Workload, parameters: Parameters, machine: Machine) -> float:
         rows, columns = _axes(workload)
         block_tiling, column_tiling = _tilings(workload, parameters, machine)
+        accumulators = block_tiling.size * column_tiling.size
+        # LLVM keeps a row of inputs in registers beside the accumulators.
+        spill = spill_factor(machine, accumulators + column_tiling.size)
         per_row = 0.0
         for run in tile_runs(columns, column_tiling):
             multiply_adds = block_tiling.size * sum(high - low for low, high in run.taps)
             loads = multiply_adds + block_tiling.size * workload.kernel_size
-            accumulators = block_tiling.size * column_tiling.size
-            kernel_row = max(
-                step_cycles(machine, multiply_adds, loads), machine.latency * workload.kernel_size
-            ) * spill_factor(machine, accumulators + column_tiling.size)
-            per_row += run.count * kernel_row
+            dependent = machine.latency * workload.kernel_size
+            per_row += run.count * spill * max(step_cycles(machine, multiply_adds, loads), dependent)
         kernel_rows = sum(high - low for low, high in map(rows.taps, range(rows.output)))
         tiles = rows.output * column_tiling.count
         loop = 0 if parameters.unroll_kernel else LOOP_CYCLES * column_tiling.count
         once = kernel_rows * self.reduced_channels(workload) * (per_row + loop)
-        return block_tiling.count * (once + tiles * TILE_OVERHEAD_CYCLES)
+        return block_tiling.count * (once + tiles * (TILE_OVERHEAD_CYCLES + 2 * accumulators))
 
 
 def _add_kernel_row(

@@ -78,21 +78,20 @@ def _pool(graph: Graph, output: Var, call: Expr) -> Anchor | None:
     sizes = shape(data)
     if not is_variable(data) or sizes is None or len(sizes) != 4 or sizes[0] != 1:
         return None
-    workload = Workload("pool", sizes[1], sizes[1], sizes[2], sizes[3])
-    axes = _mean_axes(call)
-    if axes == {2, 3}:
-        return Anchor(workload, (data,), (output,))
+    axes, members = _mean_axes(call, [0, 1, 2, 3]), (output,)
     follower = graph.only_reader(output)
-    if follower is None or not bool(call.attrs.keepdims) or operator_name(graph.bindings[follower]) != "relax.mean":
+    if axes != {2, 3} and follower is not None and operator_name(graph.bindings[follower]) == "relax.mean":
+        left = [axis for axis in range(4) if bool(call.attrs.keepdims) or axis not in axes]
+        axes, members = axes | _mean_axes(graph.bindings[follower], left), (output, follower)
+    if axes != {2, 3} or shape(members[-1]) not in ((1, sizes[1]), (1, sizes[1], 1, 1)):
         return None
-    both = axes | _mean_axes(graph.bindings[follower])
-    return Anchor(workload, (data,), (output, follower)) if both == {2, 3} else None
+    return Anchor(Workload("pool", sizes[1], sizes[1], sizes[2], sizes[3]), (data,), members)
 
 
-def _mean_axes(call: Expr) -> set[int]:
-    axes = call.attrs.axis
-    rank = len(call.args[0].ty.shape.values)
-    return set(range(rank)) if axes is None else {int(axis) % rank for axis in axes}
+def _mean_axes(call: Expr, axes: list[int]) -> set[int]:
+    """Which of the data's `axes` a mean is over."""
+    chosen = call.attrs.axis
+    return set(axes) if chosen is None else {axes[int(axis)] for axis in chosen}
 
 
 def _scale(_graph: Graph, output: Var, call: Expr) -> Anchor | None:

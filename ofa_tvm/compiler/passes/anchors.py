@@ -78,14 +78,14 @@ def _pool(graph: Graph, output: Var, call: Expr) -> Anchor | None:
     sizes = shape(data)
     if not is_variable(data) or sizes is None or len(sizes) != 4 or sizes[0] != 1:
         return None
-    axes, members = _mean_axes(call, [0, 1, 2, 3]), (output,)
+    axes, members = _mean_axes(call, list(range(4))), [output]
     follower = graph.only_reader(output)
     if axes != {2, 3} and follower is not None and operator_name(graph.bindings[follower]) == "relax.mean":
         left = [axis for axis in range(4) if bool(call.attrs.keepdims) or axis not in axes]
-        axes, members = axes | _mean_axes(graph.bindings[follower], left), (output, follower)
+        axes, members = axes | _mean_axes(graph.bindings[follower], left), [output, follower]
     if axes != {2, 3} or shape(members[-1]) not in ((1, sizes[1]), (1, sizes[1], 1, 1)):
         return None
-    return Anchor(Workload("pool", sizes[1], sizes[1], sizes[2], sizes[3]), (data,), members)
+    return Anchor(Workload("pool", sizes[1], sizes[1], sizes[2], sizes[3]), (data,), tuple(members))
 
 
 def _mean_axes(call: Expr, axes: list[int]) -> set[int]:

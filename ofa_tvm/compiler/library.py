@@ -108,12 +108,13 @@ def compile_subnet(
         A stage fails; the message is one line.
     """
     kernels = kernels or KernelObjects(target, machine)
-    packed = to_packed_kernels(import_onnx(model), machine.lanes)
-    objects = kernels.get(packed.workloads, schedule_of)
+    mod = import_onnx(model)
     try:
+        packed = to_packed_kernels(mod, machine.lanes)
         executable = relax.build(packed.mod, target, relax_pipeline=LOWER)
     except (RuntimeError, ValueError, TypeError) as error:
         raise CompileError(f"TVM cannot build the subnet for {target}: {last_line(error)}") from error
+    objects = kernels.get(packed.workloads, schedule_of)
     return CompiledSubnet(executable, objects, packed.workloads, packed.leftovers, cross_compiler or HOST_COMPILER)
 
 

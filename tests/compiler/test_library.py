@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from tvm.target import Target
 from ofa_tvm.compiler import kernels as kernels_module
 from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.library import CompiledSubnet, compile_subnet
-from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.machine import Machine, machine_of, resolve_tvm_target
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.errors import CompileError, NumericalMismatchError, OutputError
 from ofa_tvm.lowering.check import check_outputs
@@ -189,3 +191,23 @@ def test_a_place_that_cannot_be_written_is_the_users_mistake(
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
         compile_here(block.model).export(tmp_path / "file" / "subnet.so")
+
+
+CROSS_COMPILER = "aarch64-linux-gnu-g++"
+EM_AARCH64 = 183
+
+
+def _elf_machine(content: bytes) -> int:
+    assert content[:4] == b"\x7fELF"
+    return int(struct.unpack_from("<H", content, 18)[0])
+
+
+def test_kernels_and_library_are_for_the_target(block: LoweredSubnet, tmp_path: Path) -> None:
+    target = resolve_tvm_target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72"}, threads=1)
+    machine = machine_of(target)
+    compiled = compile_subnet(block.model, target, machine, _default(machine), CROSS_COMPILER)
+    assert {_elf_machine(code) for code in compiled.kernels.values()} == {EM_AARCH64}
+    if shutil.which(CROSS_COMPILER) is None:
+        pytest.skip(f"linking needs {CROSS_COMPILER}")
+    compiled.export(tmp_path / "subnet.so")
+    assert _elf_machine((tmp_path / "subnet.so").read_bytes()) == EM_AARCH64

@@ -67,6 +67,9 @@ class KernelObjects:
 
 
 def last_line(error: Exception) -> str:
-    """The last line of an error that says something; TVM puts the reason there, below its backtrace."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The last line of an error that says something.
+
+    TVM puts the reason there, below its backtrace; below a linker's reason it puts the command, with every object file.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Command line:")]
     return lines[-1] if lines else type(error).__name__

@@ -15,7 +15,6 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
 )
 
 # isort: split
-import contextlib
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -60,11 +59,8 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, train phase by phase, write the supernet."""
-    import torch
-
     from ofa_tvm.training.glyphs import CLASS_NAMES
 
-    torch.set_num_threads(threads)
     space = SearchSpace(width, len(CLASS_NAMES), _resolutions(resolutions))
     phases = progressive_shrinking(space, scale)
     for phase in phases:
@@ -72,32 +68,38 @@ def train(
     if dry_run:
         return
     command = f"python -m ofa_tvm.train --width {width:g} --resolutions {resolutions} --scale {scale:g} --seed {seed}"
-    folder = _train(out, name, space, phases, seed, command)
+    folder = _train(out, name, space, phases, seed, threads, command)
     print_result(
         {"supernet": str(folder.path), "weights_sha256": folder.metadata.weights_sha256, "seed": seed}, as_json
     )
 
 
 def _train(
-    out: Path, name: str, space: SearchSpace, phases: tuple[Phase, ...], seed: int, command: str
+    out: Path, name: str, space: SearchSpace, phases: tuple[Phase, ...], seed: int, threads: int, command: str
 ) -> SupernetFolder:
     from ofa_tvm.supernet.checkpoint import save_supernet
     from ofa_tvm.training.characters import BLOCK, MEAN, STD
     from ofa_tvm.training.glyphs import CLASS_NAMES
     from ofa_tvm.training.shrinking import ProgressiveShrinking
 
-    trainer = ProgressiveShrinking(space, phases, out, seed)
+    trainer = ProgressiveShrinking(space, phases, out, seed, threads)
     done = trainer.finished_steps()
-    with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(progress(sum(phase.steps for phase in phases), "training", done))
+    with progress(sum(phase.steps for phase in phases), "training", done) as bar:
         trainer.report = lambda _progress: bar.advance()
         supernet = trainer.run()
     training = TrainingRecord(
         command=command,
         seed=seed,
         batch_size=BLOCK,
-        phases=tuple(PhaseRecord(name=p.name, steps=p.steps, learning_rate=p.learning_rate,
-                                 subnets_per_step=p.subnets_per_step) for p in phases),
+        phases=tuple(
+            PhaseRecord(
+                name=phase.name,
+                steps=phase.steps,
+                learning_rate=phase.learning_rate,
+                subnets_per_step=phase.subnets_per_step,
+            )
+            for phase in phases
+        ),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={package: version(package) for package in ("torch", "numpy", "matplotlib", "pillow", "ofa_tvm")},
     )

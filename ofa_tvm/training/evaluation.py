@@ -30,7 +30,9 @@ class Evaluator:
         folder: SupernetFolder,
         calibration_images: int = CALIBRATION_IMAGES,
         held_out_images: int = HELD_OUT_IMAGES,
+        threads: int = 1,
     ) -> None:
+        torch.set_num_threads(threads)
         self._metadata = folder.metadata
         self._supernet = load_supernet(folder)
         self._calibration_images = calibration_images

@@ -56,6 +56,7 @@ class ProgressiveShrinking:
     phases: tuple[Phase, ...]
     folder: Path
     seed: int = 0
+    threads: int = 1
     save_every: int = 200
     log_every: int = 50
     report: Callable[[Progress], None] = lambda _progress: None
@@ -71,6 +72,7 @@ class ProgressiveShrinking:
         OutputError
             The folder can't be written.
         """
+        torch.set_num_threads(self.threads)
         torch.manual_seed(self.seed)
         supernet = Supernet(self.space).to(memory_format=torch.channels_last)
         optimizer = _optimizer(supernet)

@@ -1,0 +1,123 @@
+"""Measure the accuracy of subnets and train the accuracy predictor on it: ``python -m ofa_tvm.accuracy``."""
+
+from __future__ import annotations
+
+from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
+    DryRunOption,
+    JsonOption,
+    SeedOption,
+    SupernetOption,
+    new_app,
+    print_result,
+    progress,
+    run,
+    say,
+)
+
+# isort: split
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from ofa_tvm.space.architecture import Architecture
+from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
+
+app = new_app(
+    "Measure the accuracy of subnets of a supernet, and train the predictor of accuracy on all that is measured.\n\n"
+    "Records are kept beside the supernet's weights; interrupted, the same command goes on where it stopped.\n\n"
+    "Examples:\n\n"
+    "  python -m ofa_tvm.accuracy                                   (train again on the records there are)\n\n"
+    "  python -m ofa_tvm.accuracy --supernet runs/train/supernet --subnets 320"
+)
+
+
+@app.command()
+def accuracy(
+    supernet: SupernetOption = DEFAULT_SUPERNET,
+    subnets: Annotated[
+        int | None, typer.Option("--subnets", min=20, help="Measure until so many subnets have a record.")
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 1,
+    seed: SeedOption = 0,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Parse, measure, train, print."""
+    from ofa_tvm.training.records import read_accuracy_records
+
+    folder = find_supernet(supernet)
+    measured = {
+        record.architecture
+        for record in read_accuracy_records(folder.accuracy_records, folder.metadata.weights_sha256)
+    }
+    wanted = subnets_to_measure(folder.metadata.space, subnets or 0, seed)
+    left = [architecture for architecture in wanted if architecture not in measured]
+    say(f"{folder.metadata.name}: {len(measured)} subnets have an accuracy record, {len(left)} to measure")
+    if dry_run:
+        return
+    if left:
+        _measure(folder, left, threads)
+    result = _train(folder, seed)
+    print_result(result, as_json, _table(result))
+
+
+def subnets_to_measure(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
+    """The smallest and the largest subnet at each resolution, then random ones; always the same for a seed."""
+    rng = np.random.default_rng(seed)
+    chosen: dict[Architecture, None] = {}
+    for resolution in space.resolutions:
+        chosen |= dict.fromkeys([space.smallest(resolution), space.largest(resolution)])
+    while len(chosen) < count:
+        chosen[space.sample(rng)] = None
+    return list(chosen)[:count]
+
+
+def _measure(folder: SupernetFolder, architectures: list[Architecture], threads: int) -> None:
+    from ofa_tvm.training.evaluation import Evaluator
+    from ofa_tvm.training.records import append_accuracy_record
+
+    evaluator = Evaluator(folder, threads=threads)
+    with progress(len(architectures), "subnets") as bar:
+        for architecture in architectures:
+            append_accuracy_record(folder.accuracy_records, evaluator.accuracy(architecture))
+            bar.advance()
+
+
+def _train(folder: SupernetFolder, seed: int) -> dict[str, Any]:
+    from ofa_tvm.predictors.accuracy_training import train
+    from ofa_tvm.training.records import read_accuracy_records
+
+    records = read_accuracy_records(folder.accuracy_records, folder.metadata.weights_sha256)
+    predictor = train(folder.metadata.space, [(record.architecture, record.accuracy) for record in records], seed)
+    provenance = {"supernet": folder.metadata.name, "weights_sha256": folder.metadata.weights_sha256}
+    predictor.save(folder.accuracy_predictor, provenance)
+    accuracies = [record.accuracy for record in records]
+    return {
+        "supernet": folder.metadata.name,
+        "records": len(records),
+        "lowest_accuracy": min(accuracies),
+        "highest_accuracy": max(accuracies),
+        "held_out": predictor.summary.held_out.to_dict(),
+        "accuracy_predictor": str(folder.accuracy_predictor),
+    }
+
+
+def _table(result: dict[str, Any]) -> Table:
+    held_out = result["held_out"]
+    table = Table(title=f"Accuracy predictor for {result['supernet']}", show_header=False)
+    for name, value in (
+        ("measured subnets", f"{result['records']}, {result['lowest_accuracy']:.1%} to {result['highest_accuracy']:.1%}"),
+        ("held-out subnets", str(held_out["count"])),
+        ("held-out error", f"{100 * held_out['mae']:.2f} points mean, {100 * held_out['worst_error']:.2f} worst"),
+        ("held-out rank correlation", f"Spearman {held_out['spearman']:.4f}, Kendall {held_out['kendall']:.4f}"),
+        ("written to", result["accuracy_predictor"]),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,162 @@
+"""Deliver the most accurate subnet that meets a latency budget, by measurement: ``python -m ofa_tvm.deploy``."""
+
+from __future__ import annotations
+
+from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
+    DryRunOption,
+    JsonOption,
+    RunsOption,
+    SeedOption,
+    SupernetOption,
+    TargetOption,
+    TrackerOption,
+    VerboseOption,
+    new_app,
+    positive_float,
+    print_result,
+    progress,
+    run,
+    say,
+    set_verbosity,
+)
+
+# isort: split
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ofa_tvm.errors import InvalidRecordError
+from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
+from ofa_tvm.targets import Target, load_target
+from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
+
+if TYPE_CHECKING:
+    from ofa_tvm.bundle.deployment import Deployment
+    from ofa_tvm.evolution.front import ParetoFront
+
+app = new_app(
+    "Deliver the most accurate subnet that is measured to meet a latency budget, as a bundle.\n\n"
+    "Needs a profile of the target (python -m ofa_tvm.profile).\n\n"
+    "Examples:\n\n"
+    "  python -m ofa_tvm.deploy --target local --latency 0.5\n\n"
+    "  python -m ofa_tvm.deploy --target rasp4 --latency 30 --tune-minutes 10 --out rasp4-30ms"
+)
+
+
+@app.command()
+def deploy(
+    target: TargetOption,
+    latency: Annotated[
+        float, typer.Option("--latency", help="Latency budget in milliseconds.", callback=positive_float)
+    ],
+    supernet: SupernetOption = DEFAULT_SUPERNET,
+    tune_minutes: Annotated[
+        float, typer.Option("--tune-minutes", min=0, help="Time limit of tuning each candidate's kernels.")
+    ] = 2.0,
+    max_attempts: Annotated[int, typer.Option("--max-attempts", min=1, help="Candidates to build at most.")] = 5,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the bundle.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    runs: RunsOption = DEFAULT_ROOT,
+    tracker: TrackerOption = None,
+    seed: SeedOption = 0,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Parse, search, build and measure, print."""
+    set_verbosity(verbose)
+    device_target, folder = load_target(target), find_supernet(supernet)
+    workspace = Workspace(runs, device_target.name, folder.metadata.name)
+    directory = out or workspace.bundle(latency)
+    say(f"deploy {folder.metadata.name} on {device_target.name} within {latency:g} ms to {directory}")
+    from ofa_tvm.bundle.write import check_replaceable
+
+    check_replaceable(directory, overwrite)
+    front = _search(device_target, folder, workspace, latency, seed)
+    best = front.best_under(latency, device_target.name)[0]
+    if dry_run:
+        print_result({"would_build": best.to_dict()}, as_json)
+        return
+    options = {"target": target, "supernet": str(folder.path), "latency": latency, "tune_minutes": tune_minutes,
+               "max_attempts": max_attempts, "out": directory, "seed": seed}  # fmt: skip
+    workspace.write_options("deploy", options)
+    from ofa_tvm.bundle.deployment import Deployer
+    from ofa_tvm.compiler.kernel_bench import open_bench
+    from ofa_tvm.training.evaluation import Evaluator
+
+    evaluator = Evaluator(folder)
+    with open_bench(device_target, workspace.records, tracker) as bench:
+        deployer = Deployer(folder.metadata, evaluator, bench, tune_minutes, max_attempts, say)
+        deployment = deployer.deploy(front, latency, directory, overwrite)
+    result = _result(device_target, latency, directory, deployment)
+    print_result(result, as_json, _table(result))
+
+
+def _search(
+    target: Target, folder: SupernetFolder, workspace: Workspace, budget_ms: float, seed: int
+) -> ParetoFront:
+    from ofa_tvm.evolution.search import SearchSettings, search
+    from ofa_tvm.predictors.accuracy import AccuracyPredictor
+    from ofa_tvm.predictors.latency import LatencyPredictor
+
+    if not workspace.latency_predictor.exists():
+        raise InvalidRecordError(
+            f"no latency predictor for {target.name} in {workspace.latency_predictor}; "
+            f"run python -m ofa_tvm.profile --target {target.name} first"
+        )
+    latency_predictor = LatencyPredictor.load(workspace.latency_predictor)
+    accuracy_predictor = AccuracyPredictor.load(folder.accuracy_predictor)
+    settings = SearchSettings()
+    with progress(settings.generations, "search") as bar:
+        return search(
+            folder.metadata.space, accuracy_predictor, latency_predictor, budget_ms, seed, settings,
+            lambda _generation: bar.advance(),
+        )  # fmt: skip
+
+
+def _result(target: Target, budget_ms: float, directory: Path, deployment: Deployment) -> dict[str, Any]:
+    chosen = deployment.chosen
+    measurement = chosen.measurement
+    return {
+        "target": target.name,
+        "device": measurement.device,
+        "emulated": measurement.emulated,
+        "architecture": chosen.candidate.architecture.to_dict(),
+        "architecture_text": str(chosen.candidate.architecture),
+        "budget_ms": budget_ms,
+        "predicted_ms": chosen.candidate.predicted_latency_ms,
+        "measured_ms": measurement.median_ms,
+        "spread": measurement.spread,
+        "drift": measurement.drift,
+        "predicted_accuracy": chosen.candidate.predicted_accuracy,
+        "measured_accuracy": chosen.accuracy,
+        "accuracy_images": chosen.accuracy_images,
+        "missed": [
+            {"architecture": str(attempt.candidate.architecture), "measured_ms": attempt.measurement.median_ms}
+            for attempt in deployment.missed
+        ],
+        "bundle": str(directory),
+    }
+
+
+def _table(result: dict[str, Any]) -> Table:
+    emulated = " (computed or emulated, not measured on hardware)" if result["emulated"] else ""
+    table = Table(title=f"Deployed on {result['target']}", show_header=False)
+    for name, value in (
+        ("architecture", result["architecture_text"]),
+        ("latency budget", f"{result['budget_ms']:g} ms"),
+        ("latency, predicted", f"{result['predicted_ms']:.4g} ms"),
+        ("latency, measured", f"{result['measured_ms']:.4g} ms{emulated}, spread {result['spread']:.1%}"),
+        ("accuracy, predicted", f"{result['predicted_accuracy']:.1%}"),
+        ("accuracy, measured", f"{result['measured_accuracy']:.1%} of {result['accuracy_images']} held-out images"),
+        ("candidates that missed", str(len(result["missed"]))),
+        ("bundle", result["bundle"]),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+if __name__ == "__main__":
+    run(app)

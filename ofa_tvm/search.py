@@ -1,0 +1,98 @@
+"""Search the Pareto front of accuracy against latency, over the predictors: ``python -m ofa_tvm.search``."""
+
+from __future__ import annotations
+
+from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
+    JsonOption,
+    RunsOption,
+    SeedOption,
+    SupernetOption,
+    TargetOption,
+    new_app,
+    positive_float,
+    print_result,
+    progress,
+    run,
+)
+
+# isort: split
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
+from ofa_tvm.targets import load_target
+from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
+
+_SHOWN = 20
+
+app = new_app(
+    "Search the subnets that no other beats in both predicted accuracy and predicted latency.\n\n"
+    "Needs a profile of the target (python -m ofa_tvm.profile).\n\n"
+    "Examples:\n\n"
+    "  python -m ofa_tvm.search --target local\n\n"
+    "  python -m ofa_tvm.search --target local --latency 0.5 --json"
+)
+
+
+@app.command()
+def search(
+    target: TargetOption,
+    latency: Annotated[
+        float | None, typer.Option("--latency", help="Latency budget in milliseconds.", callback=positive_float)
+    ] = None,
+    supernet: SupernetOption = DEFAULT_SUPERNET,
+    runs: RunsOption = DEFAULT_ROOT,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Parse, search, print."""
+    from ofa_tvm.evolution.search import SearchSettings
+    from ofa_tvm.evolution.search import search as search_front
+    from ofa_tvm.predictors.accuracy import AccuracyPredictor
+    from ofa_tvm.predictors.latency import LatencyPredictor
+
+    name = load_target(target).name
+    folder = find_supernet(supernet)
+    workspace = Workspace(runs, name, folder.metadata.name)
+    latency_predictor = LatencyPredictor.load(workspace.latency_predictor)
+    accuracy_predictor = AccuracyPredictor.load(folder.accuracy_predictor)
+    settings = SearchSettings()
+    with progress(settings.generations, "generations") as bar:
+        front = search_front(
+            folder.metadata.space, accuracy_predictor, latency_predictor, latency, seed, settings,
+            lambda _generation: bar.advance(),
+        )
+    best = front.best_under(latency, name)[0] if latency is not None else None
+    result = {
+        "target": name,
+        "supernet": folder.metadata.name,
+        "budget_ms": latency,
+        "best": best.to_dict() if best else None,
+        "front": [candidate.to_dict() for candidate in front],
+    }
+    workspace.write_options("search", {"target": target, "supernet": str(folder.path), "latency": latency, "seed": seed})
+    print_result(result, as_json, _table(name, front, best))
+
+
+def _table(target: str, front: Any, best: Any) -> Table:
+    """Some of the front, evenly spread, and the best under the budget."""
+    table = Table("latency (predicted)", "accuracy (predicted)", "architecture", title=f"Pareto front on {target}")
+    candidates = list(front)
+    step = max(1, -(-len(candidates) // _SHOWN))
+    shown = candidates[::step]
+    if best is not None and best not in shown:
+        shown = sorted([*shown, best], key=lambda candidate: candidate.predicted_latency_ms)
+    for candidate in shown:
+        mark = " <- best under the budget" if candidate == best else ""
+        table.add_row(
+            f"{candidate.predicted_latency_ms:.3f} ms",
+            f"{candidate.predicted_accuracy:.1%}",
+            f"{candidate.architecture}{mark}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    run(app)

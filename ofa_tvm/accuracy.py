@@ -50,8 +50,7 @@ def accuracy(
 
     folder = find_supernet(supernet)
     measured = {
-        record.architecture
-        for record in read_accuracy_records(folder.accuracy_records, folder.metadata.weights_sha256)
+        record.architecture for record in read_accuracy_records(folder.accuracy_records, folder.metadata.weights_sha256)
     }
     wanted = subnets_to_measure(folder.metadata.space, subnets or 0, seed)
     left = [architecture for architecture in wanted if architecture not in measured]
@@ -109,7 +108,10 @@ def _table(result: dict[str, Any]) -> Table:
     held_out = result["held_out"]
     table = Table(title=f"Accuracy predictor for {result['supernet']}", show_header=False)
     for name, value in (
-        ("measured subnets", f"{result['records']}, {result['lowest_accuracy']:.1%} to {result['highest_accuracy']:.1%}"),
+        (
+            "measured subnets",
+            f"{result['records']}, {result['lowest_accuracy']:.1%} to {result['highest_accuracy']:.1%}",
+        ),
         ("held-out subnets", str(held_out["count"])),
         ("held-out error", f"{100 * held_out['mae']:.2f} points mean, {100 * held_out['worst_error']:.2f} worst"),
         ("held-out rank correlation", f"Spearman {held_out['spearman']:.4f}, Kendall {held_out['kendall']:.4f}"),

@@ -36,6 +36,9 @@ from rich.table import Table
 
 from ofa_tvm.errors import EXIT_INTERRUPTED, OfaTvmError
 
+# Commands compute on small matrices, where BLAS threads only wait for each other; on a busy host ten times longer.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 EXIT_BUG = 1
 EXIT_USAGE = 2
 EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE

@@ -94,9 +94,7 @@ def deploy(
     print_result(result, as_json, _table(result))
 
 
-def _search(
-    target: Target, folder: SupernetFolder, workspace: Workspace, budget_ms: float, seed: int
-) -> ParetoFront:
+def _search(target: Target, folder: SupernetFolder, workspace: Workspace, budget_ms: float, seed: int) -> ParetoFront:
     from ofa_tvm.evolution.search import SearchSettings, search
     from ofa_tvm.predictors.accuracy import AccuracyPredictor
     from ofa_tvm.predictors.latency import LatencyPredictor

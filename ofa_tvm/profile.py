@@ -125,7 +125,10 @@ def _table(result: dict[str, Any]) -> Table:
     for name, value in (
         ("kernels measured", f"{result['kernels']} ({result['kernels_failed']} failed)"),
         ("subnets measured", f"{result['subnets']}, {result['fastest_ms']:.3f} to {result['slowest_ms']:.3f} ms"),
-        ("held-out error", f"{held_out['mape']:.1%} mean, {held_out['mae']:.4f} ms mean, {held_out['rmse']:.4f} ms RMS"),
+        (
+            "held-out error",
+            f"{held_out['mape']:.1%} mean, {held_out['mae']:.4f} ms mean, {held_out['rmse']:.4f} ms RMS",
+        ),
         ("held-out rank correlation", f"Spearman {held_out['spearman']:.4f}, Kendall {held_out['kendall']:.4f}"),
         ("latencies are", "computed or emulated, not measured on hardware" if result["emulated"] else "measured"),
         ("written to", result["latency_predictor"]),

@@ -61,7 +61,12 @@ def search(
     settings = SearchSettings()
     with progress(settings.generations, "generations") as bar:
         front = search_front(
-            folder.metadata.space, accuracy_predictor, latency_predictor, latency, seed, settings,
+            folder.metadata.space,
+            accuracy_predictor,
+            latency_predictor,
+            latency,
+            seed,
+            settings,
             lambda _generation: bar.advance(),
         )
     best = front.best_under(latency, name)[0] if latency is not None else None
@@ -72,7 +77,9 @@ def search(
         "best": best.to_dict() if best else None,
         "front": [candidate.to_dict() for candidate in front],
     }
-    workspace.write_options("search", {"target": target, "supernet": str(folder.path), "latency": latency, "seed": seed})
+    workspace.write_options(
+        "search", {"target": target, "supernet": str(folder.path), "latency": latency, "seed": seed}
+    )
     print_result(result, as_json, _table(name, front, best))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ofa_tvm.bundle.files import check_files
 from ofa_tvm.bundle.manifest import (
     AccuracyRecord,
     Contents,
@@ -21,7 +22,6 @@ from ofa_tvm.bundle.manifest import (
 )
 from ofa_tvm.bundle.verify import verify
 from ofa_tvm.bundle.write import target_record, write_bundle
-from ofa_tvm.bundle.files import check_files
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.library import CompiledSubnet, compile_subnet
 from ofa_tvm.compiler.schedules import Schedules
@@ -29,10 +29,8 @@ from ofa_tvm.compiler.tuning import TuningReport, tune
 from ofa_tvm.errors import InfeasibleBudgetError
 from ofa_tvm.evolution.front import Candidate, ParetoFront
 from ofa_tvm.lowering.check import TOLERANCE, check_outputs
-from ofa_tvm.lowering.lower import LoweredSubnet, lower
+from ofa_tvm.lowering.lower import LoweredSubnet, check_import, lower
 from ofa_tvm.lowering.onnx_export import INPUT_NAME, OUTPUT_NAME
-from ofa_tvm.lowering.outputs import relax_logits
-from ofa_tvm.lowering.relax_import import import_onnx
 from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.measurement.protocol import Measurement, measure
 from ofa_tvm.space.mobilenet_v3 import workloads
@@ -109,7 +107,8 @@ class Deployer:
                 continue
             if len(missed) == self._max_attempts:
                 break
-            attempt, lowered, library = self._build(candidate)
+            library = self._bench.folder / f"library_{len(missed)}.so"
+            attempt, lowered = self._build(candidate, library)
             if attempt.measurement.median_ms <= budget_ms:
                 self._write(attempt, budget_ms, lowered, library, directory, overwrite)
                 return Deployment(attempt, tuple(missed))
@@ -119,12 +118,12 @@ class Deployer:
             self._say(f"measured {attempt.measurement.median_ms:.4g} ms, over {budget_ms:g} ms: next on the front")
         fastest = min(missed, key=lambda attempt: attempt.measurement.median_ms)
         raise InfeasibleBudgetError(
-            f"no subnet was measured to meet {budget_ms:g} ms on {self._bench.target.name}: the fastest of {len(missed)} "
-            f"tried took {fastest.measurement.median_ms:.4g} ms ({fastest.candidate.architecture}), predicted at "
+            f"no subnet was measured to meet {budget_ms:g} ms on {self._bench.target.name}: the fastest of the "
+            f"{len(missed)} tried took {fastest.measurement.median_ms:.4g} ms ({fastest.candidate.architecture}), predicted at "
             f"{fastest.candidate.predicted_latency_ms:.4g} ms; raise --latency, or profile again"
         )
 
-    def _build(self, candidate: Candidate) -> tuple[Attempt, LoweredSubnet, Path]:
+    def _build(self, candidate: Candidate, library: Path) -> tuple[Attempt, LoweredSubnet]:
         """1. extract and calibrate  2. accuracy  3. lower  4. tune  5. compile  6. compare and measure."""
         architecture = candidate.architecture
         self._say(
@@ -138,7 +137,7 @@ class Deployer:
         # 3. Lower, comparing PyTorch with ONNX Runtime, and that with the imported Relax module
         images = self._evaluator.held_out(architecture.resolution).images[:1]
         lowered = lower(subnet.to(memory_format=torch.contiguous_format), normalise(images).numpy())  # type: ignore[call-overload]
-        check_outputs("Relax", lowered.sample_output, relax_logits(import_onnx(lowered.model), lowered.sample_input))
+        check_import(lowered)
         # 4. Tune
         kernels = workloads(self._metadata.space, architecture)
         tuning = tune(self._bench, kernels, self._tune_minutes)
@@ -148,7 +147,6 @@ class Deployer:
                 f"sum {tuning.before_ms:.4g} -> {tuning.after_ms:.4g} ms"
             )
         # 5. Compile
-        library = self._bench.folder / "library.so"
         compiled = self._compile(lowered)
         compiled.export(library)
         # 6. Compare on the device, and measure
@@ -157,10 +155,10 @@ class Deployer:
         error = check_outputs("library on the device", lowered.sample_output, output)
         measurement = measure(self._bench.device, job, self._bench.reference, self._bench.target.measurement)
         self._say(
-            f"measured {measurement.median_ms:.4g} ms (spread {measurement.spread:.1%}, drift {measurement.drift:.1%}), "
+            f"measured {measurement.median_ms:.4g} ms, spread {measurement.spread:.1%}, drift {measurement.drift:.1%}, "
             f"accuracy {accuracy.accuracy:.1%}, relative error {error:.1e}"
         )
-        return Attempt(candidate, accuracy.accuracy, accuracy.images, tuning, measurement), lowered, library
+        return Attempt(candidate, accuracy.accuracy, accuracy.images, tuning, measurement), lowered
 
     def _compile(self, lowered: LoweredSubnet) -> CompiledSubnet:
         bench = self._bench

@@ -56,7 +56,13 @@ class KernelBench:
     """
 
     def __init__(
-        self, target: Target, toolchain: Toolchain, objects: KernelObjects, device: Device, store: RecordStore, folder: Path
+        self,
+        target: Target,
+        toolchain: Toolchain,
+        objects: KernelObjects,
+        device: Device,
+        store: RecordStore,
+        folder: Path,
     ) -> None:
         self.target = target
         self.toolchain = toolchain

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Installs ofa_tvm, then does its main job on this computer: profile, search, compile, measure, verify.
+# Usage: scripts/quickstart.sh [LATENCY_MS]
+# Without a budget it takes one between the fastest and the slowest subnet that profiling measured.
+# Run again, it goes on with what it measured before; results are kept in runs/ in the repository's root.
+set -euo pipefail
+root=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd)
+budget=${1:-}
+
+"$root/scripts/setup.sh"
+cd "$root"
+python=.venv/bin/python
+show() { echo; echo "\$ ${*/#$python/python}"; "$@"; }
+
+echo
+echo "quickstart: the supernet 'characters' comes with the package; the device is this computer's CPU."
+show "$python" -m ofa_tvm.profile --target local
+if [ -z "$budget" ]; then
+  budget=$("$python" -m ofa_tvm.profile --target local --json 2>/dev/null |
+    "$python" -c 'import json, sys; r = json.load(sys.stdin); print(f"{(r["fastest_ms"] * r["slowest_ms"]) ** 0.5:.2g}")')
+fi
+bundle=runs/quickstart-bundle
+show "$python" -m ofa_tvm.deploy --target local --latency "$budget" --out "$bundle" --overwrite
+show "$python" -m ofa_tvm.bundle verify "$bundle"
+show "$python" -m ofa_tvm.bundle run "$bundle" "$bundle/sample_image.png" --top 3
+echo
+echo "quickstart: done. Try another budget: $python -m ofa_tvm.deploy --target local --latency MILLISECONDS"

@@ -55,7 +55,7 @@ def deploy(
     tune_minutes: Annotated[
         float, typer.Option("--tune-minutes", min=0, help="Time limit of tuning each candidate's kernels.")
     ] = 2.0,
-    max_attempts: Annotated[int, typer.Option("--max-attempts", min=1, help="Candidates to build at most.")] = 5,
+    max_attempts: Annotated[int, typer.Option("--max-attempts", min=1, help="Candidates to build at most.")] = 4,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the bundle.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     runs: RunsOption = DEFAULT_ROOT,
@@ -82,14 +82,17 @@ def deploy(
     options = {"target": target, "supernet": str(folder.path), "latency": latency, "tune_minutes": tune_minutes,
                "max_attempts": max_attempts, "out": directory, "seed": seed}  # fmt: skip
     workspace.write_options("deploy", options)
-    from ofa_tvm.bundle.deployment import Deployer
+    from ofa_tvm.bundle.attempt import CandidateBuilder
+    from ofa_tvm.bundle.deliver import deliver
+    from ofa_tvm.bundle.deployment import find_deployment
     from ofa_tvm.compiler.kernel_bench import open_bench
     from ofa_tvm.training.evaluation import Evaluator
 
     evaluator = Evaluator(folder)
     with open_bench(device_target, workspace.records, tracker) as bench:
-        deployer = Deployer(folder.metadata, evaluator, bench, tune_minutes, max_attempts, say)
-        deployment = deployer.deploy(front, latency, directory, overwrite)
+        builder = CandidateBuilder(evaluator, bench, tune_minutes, say)
+        deployment = find_deployment(front, latency, device_target.name, builder, max_attempts, say)
+        deliver(deployment.chosen, latency, folder.metadata, device_target, bench.toolchain, directory, overwrite)
     result = _result(device_target, latency, directory, deployment)
     print_result(result, as_json, _table(result))
 
@@ -129,11 +132,16 @@ def _result(target: Target, budget_ms: float, directory: Path, deployment: Deplo
         "spread": measurement.spread,
         "drift": measurement.drift,
         "predicted_accuracy": chosen.candidate.predicted_accuracy,
-        "measured_accuracy": chosen.accuracy,
-        "accuracy_images": chosen.accuracy_images,
-        "missed": [
-            {"architecture": str(attempt.candidate.architecture), "measured_ms": attempt.measurement.median_ms}
-            for attempt in deployment.missed
+        "measured_accuracy": chosen.accuracy.accuracy,
+        "accuracy_images": chosen.accuracy.images,
+        "attempts": [
+            {
+                "architecture": str(attempt.candidate.architecture),
+                "predicted_ms": attempt.candidate.predicted_latency_ms,
+                "measured_ms": attempt.measurement.median_ms,
+                "measured_accuracy": attempt.accuracy.accuracy,
+            }
+            for attempt in deployment.attempts
         ],
         "bundle": str(directory),
     }
@@ -149,7 +157,7 @@ def _table(result: dict[str, Any]) -> Table:
         ("latency, measured", f"{result['measured_ms']:.4g} ms{emulated}, spread {result['spread']:.1%}"),
         ("accuracy, predicted", f"{result['predicted_accuracy']:.1%}"),
         ("accuracy, measured", f"{result['measured_accuracy']:.1%} of {result['accuracy_images']} held-out images"),
-        ("candidates that missed", str(len(result["missed"]))),
+        ("candidates built", str(len(result["attempts"]))),
         ("bundle", result["bundle"]),
     ):
         table.add_row(name, value)

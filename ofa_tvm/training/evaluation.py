@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ofa_tvm.space.architecture import Architecture
+from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.calibration import CALIBRATION_IMAGES, calibrate
 from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.layers import Subnet
@@ -38,6 +39,11 @@ class Evaluator:
         self._calibration_images = calibration_images
         self._held_out_images = held_out_images
         self._image_sets: dict[tuple[int, int, int], ImageSet] = {}
+
+    @property
+    def space(self) -> SearchSpace:
+        """The supernet's search space."""
+        return self._metadata.space
 
     def calibrated(self, architecture: Architecture) -> Subnet:
         """The stand-alone subnet with BN statistics of its own.

@@ -1,0 +1,121 @@
+"""One candidate of the search, built and measured: the numbered steps from architecture to library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ofa_tvm.compiler.kernel_bench import KernelBench
+from ofa_tvm.compiler.library import compile_subnet
+from ofa_tvm.compiler.schedules import Schedules
+from ofa_tvm.compiler.tuning import TuningReport, tune
+from ofa_tvm.evolution.front import Candidate
+from ofa_tvm.lowering.check import check_outputs
+from ofa_tvm.lowering.lower import LoweredSubnet, check_import, lower
+from ofa_tvm.measurement.job import SubnetJob
+from ofa_tvm.measurement.protocol import Measurement, measure
+from ofa_tvm.space.mobilenet_v3 import workloads
+from ofa_tvm.training.characters import normalise
+from ofa_tvm.training.evaluation import Evaluator
+from ofa_tvm.training.records import AccuracyRecord
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A candidate as it was built and measured.
+
+    Attributes
+    ----------
+    lowered
+        The subnet as ONNX, with the sample input and output.
+    library
+        The shared library that was measured.
+    """
+
+    candidate: Candidate
+    accuracy: AccuracyRecord
+    tuning: TuningReport
+    measurement: Measurement
+    lowered: LoweredSubnet
+    library: Path
+
+    @property
+    def measured_over_predicted(self) -> float:
+        """Latency as measured, relative to the prediction."""
+        return self.measurement.median_ms / self.candidate.predicted_latency_ms
+
+
+class CandidateBuilder:
+    """Builds and measures candidates on one device.
+
+    Parameters
+    ----------
+    tune_minutes
+        Time limit of tuning a candidate's kernels; 0 for not at all.
+    say
+        Told, a line at a time, what is being done.
+    """
+
+    def __init__(self, evaluator: Evaluator, bench: KernelBench, tune_minutes: float, say: Say) -> None:
+        self._evaluator = evaluator
+        self._bench = bench
+        self._tune_minutes = tune_minutes
+        self._say = say
+        self._built = 0
+
+    def build(self, candidate: Candidate) -> Attempt:
+        """From a candidate's architecture to its measured latency.
+
+        Raises
+        ------
+        NumericalMismatchError
+            A step computes something else than the one before it.
+        CompileError, MeasurementError, DeviceError, OutputError
+            As the steps raise them.
+        """
+        architecture, bench = candidate.architecture, self._bench
+        self._say(
+            f"candidate {architecture}: predicted {candidate.predicted_latency_ms:.4g} ms "
+            f"and {candidate.predicted_accuracy:.1%}"
+        )
+        # 1. Extract the subnet, and calibrate its BN statistics.
+        subnet = self._evaluator.calibrated(architecture)
+        # 2. Measure its accuracy.
+        accuracy = self._evaluator.accuracy(architecture, subnet)
+        # 3. Lower it: PyTorch, ONNX and Relax give the same output.
+        image = self._evaluator.held_out(architecture.resolution).images[:1]
+        contiguous = subnet.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        lowered = lower(contiguous, normalise(image).contiguous().numpy())
+        check_import(lowered)
+        # 4. Tune its kernels.
+        tuning = tune(bench, workloads(self._evaluator.space, architecture), self._tune_minutes)
+        self._say(
+            f"tuning: {tuning.measured} of {tuning.candidates} kernel candidates measured, "
+            f"sum of the kernels {tuning.before_ms:.4g} -> {tuning.after_ms:.4g} ms"
+        )
+        # 5. Compile it. Each library gets a name of its own: a loader gives back an old one of the same name.
+        self._built += 1
+        job = self._compile(lowered, bench.folder / f"library_{self._built}.so")
+        # 6. Run it on the device: the same output again; then measure it.
+        output = bench.device.run(job, lowered.sample_input)
+        error = check_outputs("library on the device", lowered.sample_output, output)
+        measurement = measure(bench.device, job, bench.reference, bench.target.measurement)
+        self._say(
+            f"measured {measurement.median_ms:.4g} ms (spread {measurement.spread:.1%}, drift {measurement.drift:.1%}) "
+            f"and {accuracy.accuracy:.1%}; relative error {error:.1e}"
+        )
+        return Attempt(candidate, accuracy, tuning, measurement, lowered, job.library)
+
+    def _compile(self, lowered: LoweredSubnet, library: Path) -> SubnetJob:
+        bench, toolchain = self._bench, self._bench.toolchain
+        schedules = Schedules(bench.store, bench.target.name, toolchain.machine)
+        compiled = compile_subnet(
+            lowered.model, toolchain.tvm_target, toolchain.machine, schedules, toolchain.cross_compiler, bench.objects
+        )
+        compiled.export(library)
+        return SubnetJob(library, lowered.sample_input.shape, compiled.workloads)

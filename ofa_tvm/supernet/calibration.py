@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from ofa_tvm.supernet.layers import Subnet
+from ofa_tvm.supernet.layers import BatchNormTensors
+from ofa_tvm.supernet.subnet import Subnet
 
 CALIBRATION_IMAGES = 2000
 
@@ -35,7 +36,7 @@ def calibrate(subnet: Subnet, batches: Iterable[Tensor]) -> None:
     """Replace all BN statistics of `subnet` by those over `batches` of images (N, 3, R, R).
 
     Each layer sees activations that the layers before it normalised by their own batch's
-    statistics, as in the official ``set_running_statistics``.
+    statistics, as in the official ``set_running_statistics``. Without a batch, nothing changes.
     """
     layers = {module: _Statistics() for module in subnet.modules() if isinstance(module, nn.BatchNorm2d)}
     handles = [module.register_forward_hook(statistics) for module, statistics in layers.items()]
@@ -47,5 +48,6 @@ def calibrate(subnet: Subnet, batches: Iterable[Tensor]) -> None:
             handle.remove()
     for module, statistics in layers.items():
         if statistics.mean is not None and statistics.variance is not None:
-            module.running_mean.copy_(statistics.mean)  # type: ignore[union-attr]
-            module.running_var.copy_(statistics.variance)  # type: ignore[union-attr]
+            tensors = BatchNormTensors.of(module)
+            tensors.mean.copy_(statistics.mean)
+            tensors.variance.copy_(statistics.variance)

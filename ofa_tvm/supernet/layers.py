@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -13,20 +15,33 @@ BN_MOMENTUM = 0.1
 
 def activation_module(activation: Activation) -> nn.Module:
     """The torch module of an activation."""
-    return {
+    modules: dict[Activation, type[nn.Module]] = {
         "none": nn.Identity,
         "relu": nn.ReLU,
         "relu6": nn.ReLU6,
         "h_swish": nn.Hardswish,
         "h_sigmoid": nn.Hardsigmoid,
-    }[activation]()
+    }
+    return modules[activation]()
+
+
+class BatchNormTensors(NamedTuple):
+    """Parameters and statistics of a BN layer, each of shape (C,); not copies."""
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(cls, bn: nn.BatchNorm2d) -> BatchNormTensors:
+        """Those of a layer that keeps running statistics, as all of ours do."""
+        assert bn.running_mean is not None and bn.running_var is not None
+        return cls(bn.weight, bn.bias, bn.running_mean, bn.running_var)
 
 
 class ConvLayer(nn.Module):
-    """Convolution, batch normalisation (unless `batch_norm` is false), activation.
-
-    Maps (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride)).
-    """
+    """Convolution without bias, batch normalisation, activation."""
 
     def __init__(
         self,
@@ -36,18 +51,41 @@ class ConvLayer(nn.Module):
         stride: int = 1,
         groups: int = 1,
         activation: Activation = "none",
-        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
         )
-        self.bn = nn.BatchNorm2d(out_channels, BN_EPS, BN_MOMENTUM) if batch_norm else nn.Identity()
+        self.bn = nn.BatchNorm2d(out_channels, BN_EPS, BN_MOMENTUM)
         self.act = activation_module(activation)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         out: Tensor = self.act(self.bn(self.conv(x)))
         return out
+
+
+class FeatureMixLayer(nn.Module):
+    """Pointwise convolution with h_swish on pooled features; the only one without bias and BN."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.act = activation_module("h_swish")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, 1, 1) to (N, out_channels, 1, 1)."""
+        out: Tensor = self.act(self.conv(x))
+        return out
+
+
+class SqueezeExciteConvs(nn.Module):
+    """The two pointwise convolutions of squeeze-and-excite, under the names of the official code."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.expand = nn.Conv2d(squeezed, channels, 1)
 
 
 class SqueezeExcite(nn.Module):
@@ -55,13 +93,12 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
-        self.fc = nn.ModuleDict(
-            {"reduce": nn.Conv2d(channels, squeezed, 1), "expand": nn.Conv2d(squeezed, channels, 1)}
-        )
+        self.fc = SqueezeExciteConvs(channels, squeezed)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels, H, W) to the same shape."""
         pooled = x.mean((2, 3), keepdim=True)
-        factors = nn.functional.hardsigmoid(self.fc["expand"](torch.relu(self.fc["reduce"](pooled))))
+        factors = nn.functional.hardsigmoid(self.fc.expand(torch.relu(self.fc.reduce(pooled))))
         return x * factors
 
 
@@ -84,36 +121,6 @@ class InvertedResidual(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
         out: Tensor = self.point_linear(self.squeeze_excite(self.depth_conv(self.inverted_bottleneck(x))))
         return x + out if self.shortcut else out
-
-
-class Subnet(nn.Module):
-    """A stand-alone network: maps (N, 3, R, R) float32 images to (N, num_classes) logits."""
-
-    def __init__(
-        self,
-        first_conv: ConvLayer,
-        blocks: list[InvertedResidual],
-        final_expand_layer: ConvLayer,
-        feature_mix_layer: ConvLayer,
-        classifier: nn.Linear,
-    ) -> None:
-        super().__init__()
-        self.first_conv = first_conv
-        self.blocks = nn.ModuleList(blocks)
-        self.final_expand_layer = final_expand_layer
-        self.feature_mix_layer = feature_mix_layer
-        self.classifier = classifier
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = self.first_conv(images)
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x)
-
-    def head(self, x: Tensor) -> Tensor:
-        """From the last block's output to the logits."""
-        x = self.final_expand_layer(x).mean((2, 3), keepdim=True)
-        logits: Tensor = self.classifier(self.feature_mix_layer(x).flatten(1))
-        return logits

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from ofa_tvm.space.architecture import Architecture
+from ofa_tvm.space.architecture import Architecture, Block
 from ofa_tvm.space.mobilenet_v3 import INPUT_CHANNELS, skeleton
 from ofa_tvm.space.search_space import SearchSpace
-from ofa_tvm.supernet.elastic import ElasticInvertedResidual
-from ofa_tvm.supernet.layers import ConvLayer, InvertedResidual, Subnet
+from ofa_tvm.supernet.blocks import ElasticInvertedResidual
+from ofa_tvm.supernet.layers import ConvLayer, FeatureMixLayer, InvertedResidual
+from ofa_tvm.supernet.subnet import Subnet
+
+BlockLayer = TypeVar("BlockLayer", bound=nn.Module)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module, Generic[BlockLayer]):
     """Holds a block under the name that checkpoints of the official code use."""
 
-    def __init__(self, conv: nn.Module) -> None:
+    def __init__(self, conv: BlockLayer) -> None:
         super().__init__()
         self.conv = conv
+
+
+class Classifier(nn.Module):
+    """Holds the linear layer under the name that checkpoints of the official code use."""
+
+    def __init__(self, features: int, num_classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, num_classes)
 
 
 class Supernet(nn.Module):
@@ -45,22 +58,30 @@ class Supernet(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(block) for block in (first_block, *elastic))
         last_channels = net.stages[-1][-1].out_channels
         self.final_expand_layer = ConvLayer(last_channels, net.final_expand_channels, activation="h_swish")
-        self.feature_mix_layer = ConvLayer(
-            net.final_expand_channels, net.feature_channels, activation="h_swish", batch_norm=False
-        )
-        self.classifier = nn.ModuleDict({"linear": nn.Linear(net.feature_channels, net.num_classes)})
+        self.feature_mix_layer = FeatureMixLayer(net.final_expand_channels, net.feature_channels)
+        self.classifier = Classifier(net.feature_channels, net.num_classes)
         self.apply(_initialise)
+
+    @property
+    def first_block(self) -> InvertedResidual:
+        """The block that all subnets share."""
+        return cast(ResidualBlock[InvertedResidual], self.blocks[0]).conv
+
+    @property
+    def elastic_blocks(self) -> tuple[ElasticInvertedResidual, ...]:
+        """The blocks that architectures choose from, those of all stages in order."""
+        return tuple(cast(ResidualBlock[ElasticInvertedResidual], block).conv for block in [*self.blocks][1:])
 
     def forward(self, images: Tensor, architecture: Architecture) -> Tensor:
         """Logits (N, num_classes) that the subnet `architecture` gives images (N, 3, R, R).
 
         The images' size need not be the architecture's resolution: the layers work at any.
         """
-        x = self.blocks[0].conv(self.first_conv(images))
-        for index, block in self._active(architecture):
-            x = self.blocks[index].conv(x, block)
+        x = self.first_block(self.first_conv(images))
+        for layer, block in self._active(architecture):
+            x = layer(x, block)
         x = self.feature_mix_layer(self.final_expand_layer(x).mean((2, 3), keepdim=True))
-        logits: Tensor = self.classifier["linear"](x.flatten(1))
+        logits: Tensor = self.classifier.linear(x.flatten(1))
         return logits
 
     @torch.no_grad()
@@ -75,24 +96,22 @@ class Supernet(nn.Module):
             The architecture is not of this supernet's space.
         """
         self.space.check(architecture)
-        blocks = [copy.deepcopy(self.blocks[0].conv)]
-        blocks += [self.blocks[index].conv.extract(block) for index, block in self._active(architecture)]
         return Subnet(
             copy.deepcopy(self.first_conv),
-            blocks,
+            [
+                copy.deepcopy(self.first_block),
+                *(layer.extract(block) for layer, block in self._active(architecture)),
+            ],
             copy.deepcopy(self.final_expand_layer),
             copy.deepcopy(self.feature_mix_layer),
-            copy.deepcopy(self.classifier["linear"]),
+            copy.deepcopy(self.classifier.linear),
         ).eval()
 
-    def _active(self, architecture: Architecture) -> list[tuple[int, object]]:
-        """Index in `blocks` and choice of each elastic block that the depths keep."""
-        deepest = self.space.depths[-1]
-        return [
-            (1 + stage_index * deepest + block_index, block)
-            for stage_index, stage in enumerate(architecture.stages)
-            for block_index, block in enumerate(stage)
-        ]
+    def _active(self, architecture: Architecture) -> Iterator[tuple[ElasticInvertedResidual, Block]]:
+        """Each elastic block that the depths keep, with what the architecture chooses for it."""
+        layers, deepest = self.elastic_blocks, self.space.depths[-1]
+        for index, stage in enumerate(architecture.stages):
+            yield from zip(layers[index * deepest :], stage, strict=False)  # a stage's first blocks
 
 
 def _initialise(module: nn.Module) -> None:

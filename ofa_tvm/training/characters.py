@@ -53,6 +53,7 @@ class CharacterImages:
         noise = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         return _render(drawn, resolution, self.difficulty, noise)
 
+
 def normalise(images: Tensor) -> Tensor:
     """uint8 images (N, 3, R, R) to float32 with `MEAN` and `STD`, channels last in memory."""
     scaled = images.to(torch.float32).div_(255)
@@ -103,9 +104,7 @@ def _place(glyphs: Tensor, resolution: int, difficulty: float) -> Tensor:
     count, layers, _ = glyphs.shape
     atlas = glyph_atlas()
     blurs, classes, fonts = atlas.shape[:3]
-    letter, font, blur = (
-        (glyphs[..., k] * n).long() for k, n in enumerate((classes, fonts, difficulty * blurs))
-    )
+    letter, font, blur = ((glyphs[..., k] * n).long() for k, n in enumerate((classes, fonts, difficulty * blurs)))
     signed = (2 * glyphs[..., 3:] - 1).float()
     rotation, aspect, shear = (difficulty * signed[..., k] * most for k, most in ((0, 0.45), (2, 0.25), (3, 0.35)))
     size = 0.52 + 0.22 * signed[..., 1]

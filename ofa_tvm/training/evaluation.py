@@ -8,9 +8,10 @@ from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.calibration import CALIBRATION_IMAGES, calibrate
 from ofa_tvm.supernet.checkpoint import load_supernet
-from ofa_tvm.supernet.layers import Subnet
 from ofa_tvm.supernet.metadata import SupernetFolder
+from ofa_tvm.supernet.subnet import Subnet
 from ofa_tvm.training.characters import ImageSet
+from ofa_tvm.training.memory_layout import channels_last
 from ofa_tvm.training.records import AccuracyRecord
 
 HELD_OUT_IMAGES = 5000
@@ -63,7 +64,7 @@ class Evaluator:
     @torch.no_grad()
     def accuracy(self, architecture: Architecture, subnet: Subnet | None = None) -> AccuracyRecord:
         """Measure a subnet on held-out images (its calibrated weights, unless `subnet` is given)."""
-        subnet = (subnet or self.calibrated(architecture)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        subnet = channels_last(subnet or self.calibrated(architecture))
         held_out = self.held_out(architecture.resolution)
         hits = sum(int((subnet(images).argmax(1) == labels).sum()) for images, labels in held_out.batches(_BATCH))
         return AccuracyRecord(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,12 +16,11 @@ from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.channels import sort_channels
 from ofa_tvm.supernet.network import Supernet
 from ofa_tvm.training.characters import CharacterImages, normalise
+from ofa_tvm.training.memory_layout import channels_last
+from ofa_tvm.training.optimisation import learning_rate, new_optimizer, training_loss
 from ofa_tvm.training.phases import Phase
 from ofa_tvm.training.state import TrainingState
 
-LABEL_SMOOTHING = 0.1
-WEIGHT_DECAY = 0.01
-WARM_UP_STEPS = 100
 GRADIENT_NORM_LIMIT = 10.0
 
 
@@ -74,8 +72,8 @@ class ProgressiveShrinking:
         """
         torch.set_num_threads(self.threads)
         torch.manual_seed(self.seed)
-        supernet = Supernet(self.space).to(memory_format=torch.channels_last)
-        optimizer = _optimizer(supernet)
+        supernet = channels_last(Supernet(self.space))
+        optimizer = new_optimizer(supernet)
         state = TrainingState(self.folder, self.space)
         first_phase, first_step = state.load(supernet, optimizer)
         for index, phase in enumerate(self.phases):
@@ -121,13 +119,13 @@ class ProgressiveShrinking:
         supernet.train()
         started = time.perf_counter()
         for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(phase, step)
+            group["lr"] = learning_rate(phase, step)
         optimizer.zero_grad()
         soft_labels = self._teach(images)
         losses, hits = [], []
         for _ in range(phase.subnets_per_step):
             logits = supernet(images, phase.space.sample(rng))
-            loss = _loss(logits, labels, soft_labels)
+            loss = training_loss(logits, labels, soft_labels)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.item())
             hits.append((logits.argmax(1) == labels).float().mean().item())
@@ -144,33 +142,5 @@ class ProgressiveShrinking:
         if self.teacher is None:
             return None
         with torch.no_grad():
-            return self.teacher(images, self.space.largest(images.shape[-1])).softmax(1)
-
-
-def _loss(logits: Tensor, labels: Tensor, soft_labels: Tensor | None) -> Tensor:
-    """Label-smoothed cross-entropy; with a teacher, its mean with soft cross-entropy at ratio 1."""
-    loss = nn.functional.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
-    if soft_labels is None:
-        return loss
-    distillation = -(soft_labels * logits.log_softmax(1)).sum(1).mean()
-    return loss + distillation
-
-
-def _optimizer(supernet: Supernet) -> torch.optim.AdamW:
-    """AdamW, without weight decay on BN parameters and biases.
-
-    The paper trains with SGD, for hundreds of epochs; in the few thousand steps that one CPU core
-    does in an hour, AdamW gets further.
-    """
-    decayed = [p for p in supernet.parameters() if p.dim() > 1]
-    plain = [p for p in supernet.parameters() if p.dim() <= 1]
-    return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}],
-    )
-
-
-def _learning_rate(phase: Phase, step: int) -> float:
-    warm_up = min(WARM_UP_STEPS, phase.steps // 10)
-    if step < warm_up:
-        return phase.learning_rate * (step + 1) / warm_up
-    return phase.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (phase.steps - warm_up)))
+            logits: Tensor = self.teacher(images, self.space.largest(images.shape[-1]))
+            return logits.softmax(1)

@@ -13,6 +13,7 @@ from ofa_tvm.errors import InvalidCheckpointError
 from ofa_tvm.files import write_atomic
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.network import Supernet
+from ofa_tvm.training.memory_layout import channels_last
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps for each parameter
 
@@ -77,7 +78,7 @@ class TrainingState:
             The file is missing or damaged.
         """
         tensors, _ = self._read(self._teacher)
-        teacher = Supernet(self._space).to(memory_format=torch.channels_last)
+        teacher = channels_last(Supernet(self._space))
         teacher.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()})
         return teacher.train().requires_grad_(False)
 

@@ -19,7 +19,7 @@ from ofa_tvm.training.characters import CharacterImages, normalise
 from ofa_tvm.training.memory_layout import channels_last
 from ofa_tvm.training.optimisation import learning_rate, new_optimizer, training_loss
 from ofa_tvm.training.phases import Phase
-from ofa_tvm.training.state import TrainingState
+from ofa_tvm.training.state import Position, TrainingState
 
 GRADIENT_NORM_LIMIT = 10.0
 
@@ -66,7 +66,7 @@ class ProgressiveShrinking:
         Raises
         ------
         InvalidCheckpointError
-            The folder holds a damaged state, or one of another search space.
+            The folder holds a damaged state, or one of another search space, seed or schedule.
         OutputError
             The folder can't be written.
         """
@@ -74,12 +74,12 @@ class ProgressiveShrinking:
         torch.manual_seed(self.seed)
         supernet = channels_last(Supernet(self.space))
         optimizer = new_optimizer(supernet)
-        state = TrainingState(self.folder, self.space)
-        first_phase, first_step = state.load(supernet, optimizer)
+        state = self._state()
+        first = state.load(supernet, optimizer)
         for index, phase in enumerate(self.phases):
-            if index < first_phase:
+            if index < first.phase:
                 continue
-            start = first_step if index == first_phase else 0
+            start = first.step if index == first.phase else 0
             if start == 0 and index > 0:
                 self._begin(phase, supernet, optimizer)
             if phase.distils:
@@ -87,10 +87,10 @@ class ProgressiveShrinking:
             for step in range(start, phase.steps):
                 self._step(index, phase, step, supernet, optimizer)
                 if (step + 1) % self.save_every == 0 and step + 1 < phase.steps:
-                    state.save(supernet, optimizer, index, step + 1)
+                    state.save(supernet, optimizer, Position(index, step + 1))
             if not phase.distils:
                 state.save_teacher(supernet)
-            state.save(supernet, optimizer, index + 1, 0)
+            state.save(supernet, optimizer, Position(index + 1))
         return supernet.eval()
 
     def finished_steps(self) -> int:
@@ -99,10 +99,13 @@ class ProgressiveShrinking:
         Raises
         ------
         InvalidCheckpointError
-            The folder holds a damaged state, or one of another search space.
+            The folder holds a damaged state, or one of another search space, seed or schedule.
         """
-        phase, step = TrainingState(self.folder, self.space).position()
-        return sum(earlier.steps for earlier in self.phases[:phase]) + step
+        position = self._state().position()
+        return sum(earlier.steps for earlier in self.phases[: position.phase]) + position.step
+
+    def _state(self) -> TrainingState:
+        return TrainingState(self.folder, self.space, self.phases, self.seed)
 
     def _begin(self, phase: Phase, supernet: Supernet, optimizer: torch.optim.AdamW) -> None:
         """Start a phase afresh: forget the optimizer's moments, sort the channels if the phase asks for it."""

@@ -24,6 +24,13 @@ from rich.table import Table
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
+from ofa_tvm.training.records import (
+    CALIBRATION_IMAGES,
+    HELD_OUT_IMAGES,
+    AccuracyRecord,
+    append_accuracy_record,
+    read_accuracy_records,
+)
 
 app = new_app(
     "Measure the accuracy of subnets of a supernet, and train the predictor of accuracy on all that is measured.\n\n"
@@ -40,26 +47,26 @@ def accuracy(
     subnets: Annotated[
         int | None, typer.Option("--subnets", min=20, help="Measure until so many subnets have a record.")
     ] = None,
+    images: Annotated[int, typer.Option("--images", min=100, help="Held-out images a subnet.")] = HELD_OUT_IMAGES,
+    calibration_images: Annotated[
+        int, typer.Option("--calibration-images", min=2, help="Images a subnet's BN statistics are computed on.")
+    ] = CALIBRATION_IMAGES,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 1,
     seed: SeedOption = 0,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Parse, measure, train, print."""
-    from ofa_tvm.training.records import read_accuracy_records
-
     folder = find_supernet(supernet)
-    measured = {
-        record.architecture for record in read_accuracy_records(folder.accuracy_records, folder.metadata.weights_sha256)
-    }
+    measured = {record.architecture for record in _records(folder, images, calibration_images)}
     wanted = subnets_to_measure(folder.metadata.space, subnets or 0, seed)
     left = [architecture for architecture in wanted if architecture not in measured]
     say(f"{folder.metadata.name}: {len(measured)} subnets have an accuracy record, {len(left)} to measure")
     if dry_run:
         return
     if left:
-        _measure(folder, left, threads)
-    result = _train(folder, seed)
+        _measure(folder, left, images, calibration_images, threads)
+    result = _train(folder, _records(folder, images, calibration_images), seed)
     print_result(result, as_json, _table(result))
 
 
@@ -74,22 +81,27 @@ def subnets_to_measure(space: SearchSpace, count: int, seed: int) -> list[Archit
     return list(chosen)[:count]
 
 
-def _measure(folder: SupernetFolder, architectures: list[Architecture], threads: int) -> None:
-    from ofa_tvm.training.evaluation import Evaluator
-    from ofa_tvm.training.records import append_accuracy_record
+def _records(folder: SupernetFolder, images: int, calibration_images: int) -> list[AccuracyRecord]:
+    """Those of the supernet's weights on so many images; others are no measure of the same quantity."""
+    records = read_accuracy_records(folder.accuracy_records, folder.metadata.weights_sha256)
+    return [r for r in records if (r.images, r.calibration_images) == (images, calibration_images)]
 
-    evaluator = Evaluator(folder, threads=threads)
+
+def _measure(
+    folder: SupernetFolder, architectures: list[Architecture], images: int, calibration_images: int, threads: int
+) -> None:
+    from ofa_tvm.training.evaluation import Evaluator
+
+    evaluator = Evaluator(folder, calibration_images, images, threads)
     with progress(len(architectures), "subnets") as bar:
         for architecture in architectures:
             append_accuracy_record(folder.accuracy_records, evaluator.accuracy(architecture))
             bar.advance()
 
 
-def _train(folder: SupernetFolder, seed: int) -> dict[str, Any]:
+def _train(folder: SupernetFolder, records: list[AccuracyRecord], seed: int) -> dict[str, Any]:
     from ofa_tvm.predictors.accuracy_training import train
-    from ofa_tvm.training.records import read_accuracy_records
 
-    records = read_accuracy_records(folder.accuracy_records, folder.metadata.weights_sha256)
     predictor = train(folder.metadata.space, [(record.architecture, record.accuracy) for record in records], seed)
     provenance = {"supernet": folder.metadata.name, "weights_sha256": folder.metadata.weights_sha256}
     predictor.save(folder.accuracy_predictor, provenance)

@@ -18,15 +18,19 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ofa_tvm.errors import UsageError
 from ofa_tvm.space.architecture import RESOLUTION_STEP
 from ofa_tvm.space.search_space import SearchSpace
-from ofa_tvm.supernet.metadata import DataDescription, PhaseRecord, SupernetFolder, TrainingRecord
+from ofa_tvm.supernet.metadata import DataDescription, PhaseRecord, SupernetDescription, TrainingRecord
 from ofa_tvm.training.phases import Phase, progressive_shrinking
+
+if TYPE_CHECKING:
+    from ofa_tvm.supernet.network import Supernet
+    from ofa_tvm.training.shrinking import ProgressiveShrinking
 
 # Streams of images that no phase of training draws from.
 CALIBRATION_SEED, HELD_OUT_SEED = 900_001, 900_002
@@ -59,7 +63,9 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, train phase by phase, write the supernet."""
+    from ofa_tvm.supernet.checkpoint import save_supernet
     from ofa_tvm.training.glyphs import CLASS_NAMES
+    from ofa_tvm.training.shrinking import ProgressiveShrinking
 
     space = SearchSpace(width, len(CLASS_NAMES), _resolutions(resolutions))
     phases = progressive_shrinking(space, scale)
@@ -68,25 +74,23 @@ def train(
     if dry_run:
         return
     command = f"python -m ofa_tvm.train --width {width:g} --resolutions {resolutions} --scale {scale:g} --seed {seed}"
-    folder = _train(out, name, space, phases, seed, threads, command)
+    supernet = _train(ProgressiveShrinking(space, phases, out, seed, threads))
+    folder = save_supernet(out / "supernet", supernet, _describe(name, phases, seed, command))
     print_result(
         {"supernet": str(folder.path), "weights_sha256": folder.metadata.weights_sha256, "seed": seed}, as_json
     )
 
 
-def _train(
-    out: Path, name: str, space: SearchSpace, phases: tuple[Phase, ...], seed: int, threads: int, command: str
-) -> SupernetFolder:
-    from ofa_tvm.supernet.checkpoint import save_supernet
+def _train(trainer: ProgressiveShrinking) -> Supernet:
+    with progress(sum(phase.steps for phase in trainer.phases), "training", trainer.finished_steps()) as bar:
+        trainer.report = lambda _progress: bar.advance()
+        return trainer.run()
+
+
+def _describe(name: str, phases: tuple[Phase, ...], seed: int, command: str) -> SupernetDescription:
     from ofa_tvm.training.characters import BLOCK, MEAN, STD
     from ofa_tvm.training.glyphs import CLASS_NAMES
-    from ofa_tvm.training.shrinking import ProgressiveShrinking
 
-    trainer = ProgressiveShrinking(space, phases, out, seed, threads)
-    done = trainer.finished_steps()
-    with progress(sum(phase.steps for phase in phases), "training", done) as bar:
-        trainer.report = lambda _progress: bar.advance()
-        supernet = trainer.run()
     training = TrainingRecord(
         command=command,
         seed=seed,
@@ -104,7 +108,7 @@ def _train(
         versions={package: version(package) for package in ("torch", "numpy", "matplotlib", "pillow", "ofa_tvm")},
     )
     data = DataDescription(kind="characters", calibration_seed=CALIBRATION_SEED, held_out_seed=HELD_OUT_SEED)
-    return save_supernet(out / "supernet", name, supernet, CLASS_NAMES, MEAN, STD, data, training)
+    return SupernetDescription(name=name, class_names=CLASS_NAMES, mean=MEAN, std=STD, data=data, training=training)
 
 
 def _resolutions(text: str) -> tuple[int, ...]:

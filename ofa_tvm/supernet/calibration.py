@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from ofa_tvm.supernet.layers import BatchNormTensors
 from ofa_tvm.supernet.subnet import Subnet
 
-CALIBRATION_IMAGES = 2000
-
 
 class _Statistics:
     """Forward hook that averages a BN layer's batch means and biased variances, weighted by batch size."""

@@ -12,12 +12,13 @@ from ofa_tvm.files import sha256, write_atomic, write_json
 from ofa_tvm.supernet.metadata import (
     METADATA_FILE,
     WEIGHTS_FILE,
-    DataDescription,
+    SupernetDescription,
     SupernetFolder,
     SupernetMetadata,
-    TrainingRecord,
 )
 from ofa_tvm.supernet.network import Supernet
+
+_NOT_KEPT = "num_batches_tracked"  # BN's counter, of no use at a fixed momentum
 
 
 def load_supernet(folder: SupernetFolder) -> Supernet:
@@ -29,7 +30,7 @@ def load_supernet(folder: SupernetFolder) -> Supernet:
         The weights are missing, damaged, or do not fit the search space.
     """
     path = folder.weights
-    if not path.exists():
+    if not path.is_file():
         raise InvalidCheckpointError(f"{path} is missing; copy the supernet again, or train one")
     if (digest := sha256(path)) != folder.metadata.weights_sha256:
         raise InvalidCheckpointError(
@@ -41,8 +42,9 @@ def load_supernet(folder: SupernetFolder) -> Supernet:
         tensors = safetensors.torch.load_file(path)
         missing, unexpected = supernet.load_state_dict(tensors, strict=False)
     except (safetensors.SafetensorError, RuntimeError) as error:
-        raise InvalidCheckpointError(f"{path} does not fit the search space: {str(error).splitlines()[0]}") from error
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidCheckpointError(f"{path} does not fit the search space: {reason}") from error
+    missing = [name for name in missing if not name.endswith(_NOT_KEPT)]
     if missing or unexpected:
         raise InvalidCheckpointError(
             f"{path} does not fit the search space: missing {missing[:1]}, unexpected {unexpected[:1]}"
@@ -50,16 +52,7 @@ def load_supernet(folder: SupernetFolder) -> Supernet:
     return supernet.eval()
 
 
-def save_supernet(
-    folder: Path,
-    name: str,
-    supernet: Supernet,
-    class_names: tuple[str, ...],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    data: DataDescription,
-    training: TrainingRecord,
-) -> SupernetFolder:
+def save_supernet(folder: Path, supernet: Supernet, description: SupernetDescription) -> SupernetFolder:
     """Write weights and metadata below `folder`; the metadata last, so that it never names other weights.
 
     Raises
@@ -68,21 +61,14 @@ def save_supernet(
         The folder can't be written.
     """
     tensors = {
-        key: tensor.contiguous()
-        for key, tensor in supernet.state_dict().items()
-        if not key.endswith("num_batches_tracked")
+        name: tensor.contiguous() for name, tensor in supernet.state_dict().items() if not name.endswith(_NOT_KEPT)
     }
     write_atomic(folder / WEIGHTS_FILE, safetensors.torch.save(tensors))
     metadata = SupernetMetadata(
         format=1,
-        name=name,
         search_space=supernet.space.to_dict(),
-        class_names=class_names,
-        mean=mean,
-        std=std,
-        data=data,
-        training=training,
         weights_sha256=sha256(folder / WEIGHTS_FILE),
+        **dict(description),
     )
     write_json(folder / METADATA_FILE, metadata.model_dump(mode="json"))
     return SupernetFolder(folder, metadata)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from ofa_tvm.errors import InvalidArchitectureError, InvalidCheckpointError
 from ofa_tvm.space.search_space import SearchSpace
@@ -59,26 +59,43 @@ class TrainingRecord(_Strict):
     versions: dict[str, str]
 
 
-class SupernetMetadata(_Strict):
-    """Content of ``supernet.json``.
+class SupernetDescription(_Strict):
+    """What whoever trained a supernet says about it.
 
     Attributes
     ----------
+    class_names
+        In the order of the logits.
     mean, std
         Of the input, a channel (RGB), on values scaled to [0, 1].
-    weights_sha256
-        Of ``weights.safetensors``.
     """
 
-    format: Literal[1]
     name: str
-    search_space: Annotated[dict[str, Any], AfterValidator(_search_space)]
     class_names: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     data: DataDescription
     training: TrainingRecord
+
+
+class SupernetMetadata(SupernetDescription):
+    """Content of ``supernet.json``.
+
+    Attributes
+    ----------
+    weights_sha256
+        Of ``weights.safetensors``.
+    """
+
+    format: Literal[1]
+    search_space: Annotated[dict[str, Any], AfterValidator(_search_space)]
     weights_sha256: str
+
+    @model_validator(mode="after")
+    def _one_name_a_class(self) -> SupernetMetadata:
+        if len(self.class_names) != self.space.num_classes:
+            raise ValueError(f"{len(self.class_names)} class names for {self.space.num_classes} classes")
+        return self
 
     @property
     def space(self) -> SearchSpace:
@@ -122,18 +139,15 @@ def find_supernet(name_or_path: str) -> SupernetFolder:
     InvalidCheckpointError
         There is none, or its metadata is damaged.
     """
-    shipped = SHIPPED_FOLDER / name_or_path
-    is_name = name_or_path in shipped_supernets()
-    folder = shipped if is_name else Path(name_or_path)
+    known = shipped_supernets()
+    folder = SHIPPED_FOLDER / name_or_path if name_or_path in known else Path(name_or_path)
     try:
-        content = (folder / METADATA_FILE).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        known = shipped_supernets()
+        content = (folder / METADATA_FILE).read_bytes()
+    except OSError as error:
         near = difflib.get_close_matches(name_or_path, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InvalidCheckpointError(
-            f"no supernet {name_or_path!r}{hint} Name one of {', '.join(known)}, or a folder with {METADATA_FILE}"
-        ) from error
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        choices = " or ".join([*known, f"a folder with {METADATA_FILE}"])
+        raise InvalidCheckpointError(f"no supernet {name_or_path!r}{hint}; name {choices}") from error
     try:
         return SupernetFolder(folder, SupernetMetadata.model_validate_json(content))
     except ValidationError as error:

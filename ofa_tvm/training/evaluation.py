@@ -6,15 +6,14 @@ import torch
 
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.search_space import SearchSpace
-from ofa_tvm.supernet.calibration import CALIBRATION_IMAGES, calibrate
+from ofa_tvm.supernet.calibration import calibrate
 from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.metadata import SupernetFolder
 from ofa_tvm.supernet.subnet import Subnet
 from ofa_tvm.training.characters import ImageSet
 from ofa_tvm.training.memory_layout import channels_last
-from ofa_tvm.training.records import AccuracyRecord
+from ofa_tvm.training.records import CALIBRATION_IMAGES, HELD_OUT_IMAGES, AccuracyRecord
 
-HELD_OUT_IMAGES = 5000
 _BATCH = 250
 
 

@@ -10,6 +10,9 @@ from ofa_tvm.errors import InvalidArchitectureError, InvalidRecordError
 from ofa_tvm.files import append_json_line, read_json_lines
 from ofa_tvm.space.architecture import Architecture
 
+CALIBRATION_IMAGES = 2000  # as upstream
+HELD_OUT_IMAGES = 5000
+
 
 @dataclass(frozen=True, slots=True)
 class AccuracyRecord:

@@ -129,7 +129,7 @@ class ProgressiveShrinking:
         for _ in range(phase.subnets_per_step):
             logits = supernet(images, phase.space.sample(rng))
             loss = training_loss(logits, labels, soft_labels)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             losses.append(loss.item())
             hits.append((logits.argmax(1) == labels).float().mean().item())
         nn.utils.clip_grad_norm_(supernet.parameters(), GRADIENT_NORM_LIMIT)

@@ -8,16 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tvm.support import cc
-
-from ofa_tvm.compiler.kernels import KernelObjects, last_line
+from ofa_tvm.compiler.kernels import KernelObjects
+from ofa_tvm.compiler.linking import link_library
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
-from ofa_tvm.errors import CompileError
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.devices import open_device
 from ofa_tvm.measurement.job import KernelJob
-from ofa_tvm.measurement.protocol import measure_many
+from ofa_tvm.measurement.protocol import CHUNK_JOBS, measure_many
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import Target
@@ -106,14 +104,15 @@ class KernelBench:
         if not kernels:
             return
         jobs = self._jobs(kernels)
-        for job, outcome in zip(
-            jobs, measure_many(self.device, jobs, self.reference, self.target.measurement), strict=False
-        ):
-            parameters = kernels[job.workload].to_dict()
-            self.store.append(
-                KernelRecord(target=self.target.name, workload=job.workload, parameters=parameters, outcome=outcome)
-            )
-            on_done(1)
+        for start in range(0, len(jobs), CHUNK_JOBS):
+            chunk = jobs[start : start + CHUNK_JOBS]
+            outcomes = measure_many(self.device, chunk, self.reference, self.target.measurement)
+            for job, outcome in zip(chunk, outcomes, strict=True):
+                parameters = kernels[job.workload].to_dict()
+                self.store.append(
+                    KernelRecord(target=self.target.name, workload=job.workload, parameters=parameters, outcome=outcome)
+                )
+                on_done(1)
             if time.monotonic() > deadline_s:
                 return
 
@@ -123,7 +122,7 @@ class KernelBench:
         library = self.folder / f"kernels_{self._libraries}.so"
         if self.device.needs_library:
             objects = self.objects.get(kernels, kernels.__getitem__)
-            link_kernels(library, objects, self.toolchain.cross_compiler)
+            link_library(library, objects, self.toolchain.cross_compiler)
         machine = self.toolchain.machine
         return [
             KernelJob(
@@ -134,22 +133,3 @@ class KernelBench:
             )
             for workload in kernels
         ]
-
-
-def link_kernels(library: Path, objects: Mapping[str, bytes], cross_compiler: str) -> None:
-    """Link object files, by the symbol of their kernel, to a shared library that TVM can load.
-
-    Raises
-    ------
-    CompileError
-        The compiler is missing or fails.
-    """
-    paths = []
-    for symbol, code in objects.items():
-        path = library.with_name(f"{symbol}.o")
-        path.write_bytes(code)
-        paths.append(str(path))
-    try:
-        cc.create_shared(str(library), paths, cc=cross_compiler)
-    except (FileNotFoundError, RuntimeError) as error:
-        raise CompileError(f"{cross_compiler} cannot link {library.name}: {last_line(error)}") from error

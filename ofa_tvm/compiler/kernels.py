@@ -10,10 +10,16 @@ import tvm
 
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
+from ofa_tvm.compiler.workers import map_in_workers
 from ofa_tvm.errors import CompileError
 from ofa_tvm.space.workload import Workload
 
+Kernel = tuple[Workload, Parameters]
 ScheduleOf = Callable[[Workload], Parameters]
+
+# Without checks of every argument's type, shape and strides, which double a small kernel's code and its time to
+# build: the program that calls the kernels is typed, and checks its own input.
+_UNCHECKED = {"tirx.disable_assert": True}
 
 
 class KernelObjects:
@@ -33,7 +39,18 @@ class KernelObjects:
     def __init__(self, target: tvm.target.Target, machine: Machine) -> None:
         self.target = target
         self.machine = machine
-        self._objects: dict[tuple[Workload, Parameters], bytes] = {}
+        self._objects: dict[Kernel, bytes] = {}
+
+    def build(self, kernels: Iterable[Kernel]) -> None:
+        """Compile those that are not compiled yet, on every CPU.
+
+        Raises
+        ------
+        CompileError
+            TVM can't generate code for a kernel.
+        """
+        missing = [kernel for kernel in dict.fromkeys(kernels) if kernel not in self._objects]
+        self._objects.update(zip(missing, map_in_workers(self._compile, missing, _describe), strict=True))
 
     def get(self, workloads: Iterable[Workload], schedule_of: ScheduleOf) -> dict[str, bytes]:
         """Object files by the symbol of their kernel, one a distinct workload.
@@ -41,29 +58,30 @@ class KernelObjects:
         Raises
         ------
         CompileError
-            TVM can't generate code for a kernel.
+            As `build`.
         """
-        return {workload.key: self._get(workload, schedule_of(workload)) for workload in dict.fromkeys(workloads)}
+        kernels = {workload: schedule_of(workload) for workload in workloads}
+        self.build(kernels.items())
+        return {workload.key: self._objects[workload, parameters] for workload, parameters in kernels.items()}
 
-    def _get(self, workload: Workload, parameters: Parameters) -> bytes:
-        identity = (workload, parameters)
-        if identity not in self._objects:
-            self._objects[identity] = self._compile(workload, parameters)
-        return self._objects[identity]
-
-    def _compile(self, workload: Workload, parameters: Parameters) -> bytes:
-        kernel = TEMPLATES[workload.kind].prim_func(workload, parameters, self.machine)
-        mod = tvm.IRModule({workload.key: kernel.with_attr("global_symbol", workload.key)})
+    def _compile(self, kernel: Kernel) -> bytes:
+        workload, parameters = kernel
+        body = TEMPLATES[workload.kind].prim_func(workload, parameters, self.machine)
+        mod = tvm.IRModule({workload.key: body.with_attr("global_symbol", workload.key)})
         try:
-            built = tvm.tirx.build(mod, self.target)
+            with tvm.transform.PassContext(opt_level=3, config=_UNCHECKED):
+                built = tvm.tirx.build(mod, self.target)
         except (RuntimeError, ValueError, TypeError) as error:
-            raise CompileError(
-                f"TVM cannot build {workload.key} with {parameters} for {self.target}: {last_line(error)}"
-            ) from error
+            raise CompileError(f"TVM cannot build {_describe(kernel)} for {self.target}: {last_line(error)}") from error
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "kernel.o"
             built.write_to_file(str(path))
             return path.read_bytes()
+
+
+def _describe(kernel: Kernel) -> str:
+    workload, parameters = kernel
+    return f"{workload.key} with {parameters}"
 
 
 def last_line(error: Exception) -> str:

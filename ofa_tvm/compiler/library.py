@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +9,14 @@ from pathlib import Path
 import onnx
 import tvm
 from tvm import relax
-from tvm.support import cc
 
 from ofa_tvm.compiler.kernels import KernelObjects, ScheduleOf, last_line
+from ofa_tvm.compiler.linking import HOST_COMPILER, link_library
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.pipeline import LOWER, to_packed_kernels
 from ofa_tvm.errors import CompileError
-from ofa_tvm.files import output_errors
 from ofa_tvm.lowering.relax_import import import_onnx
 from ofa_tvm.space.workload import Workload
-
-HOST_COMPILER = "g++"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +54,7 @@ class CompiledSubnet:
         OutputError
             `path` can't be written.
         """
-        link = functools.partial(cc.create_shared, cc=self.cross_compiler)
-        with output_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-                temporary = Path(folder) / path.name
-                try:
-                    objects = _write_objects(self.kernels, Path(folder))
-                    self.executable.export_library(str(temporary), fcompile=link, addons=objects, workspace_dir=folder)
-                except FileNotFoundError as error:
-                    raise CompileError(
-                        f"{self.cross_compiler} is not installed; install it, or name another one as the target's "
-                        "cross_compiler"
-                    ) from error
-                except RuntimeError as error:
-                    raise CompileError(f"{self.cross_compiler} cannot link {path.name}: {last_line(error)}") from error
-                temporary.replace(path)
+        link_library(path, self.kernels, self.cross_compiler, self.executable)
 
 
 def compile_subnet(
@@ -116,12 +96,3 @@ def compile_subnet(
         raise CompileError(f"TVM cannot build the subnet for {target}: {last_line(error)}") from error
     objects = kernels.get(packed.workloads, schedule_of)
     return CompiledSubnet(executable, objects, packed.workloads, packed.leftovers, cross_compiler or HOST_COMPILER)
-
-
-def _write_objects(kernels: Mapping[str, bytes], folder: Path) -> list[str]:
-    paths = []
-    for symbol, code in kernels.items():
-        path = folder / f"{symbol}.o"
-        path.write_bytes(code)
-        paths.append(str(path))
-    return paths

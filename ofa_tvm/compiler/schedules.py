@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -34,9 +35,15 @@ class Schedules:
 
     def __call__(self, workload: Workload) -> Parameters:
         """The parameters to compile a kernel with."""
-        return self._best.get(workload) or TEMPLATES[workload.kind].default(workload, self._machine)
+        return self._best.get(workload) or _modelled(workload, self._machine)
 
     def digest(self, workloads: Iterable[Workload]) -> str:
         """Identity of the kernels a subnet is compiled from: another one once tuning finds better parameters."""
         content = [[workload.key, self(workload).to_dict()] for workload in sorted(set(workloads))]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _modelled(workload: Workload, machine: Machine) -> Parameters:
+    """The template's default; the cost model ranks hundreds of candidates for it."""
+    return TEMPLATES[workload.kind].default(workload, machine)

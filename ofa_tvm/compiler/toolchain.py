@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import tvm
 
-from ofa_tvm.compiler.library import HOST_COMPILER
+from ofa_tvm.compiler.linking import HOST_COMPILER
 from ofa_tvm.compiler.machine import Machine, machine_of, resolve_tvm_target
 from ofa_tvm.targets import Target
 

@@ -8,16 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from ofa_tvm.compiler.kernel_bench import KernelBench
-from ofa_tvm.compiler.library import compile_subnet
 from ofa_tvm.compiler.schedules import Schedules
-from ofa_tvm.lowering.check import check_outputs
-from ofa_tvm.lowering.lower import lower
-from ofa_tvm.lowering.outputs import random_image
-from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.measurement.protocol import measure_many
 from ofa_tvm.measurement.records import SubnetRecord
+from ofa_tvm.predictors.subnet_builds import build_subnets
 from ofa_tvm.space.architecture import Architecture
-from ofa_tvm.space.mobilenet_v3 import INPUT_CHANNELS, all_workloads, workloads
+from ofa_tvm.space.mobilenet_v3 import all_workloads, workloads
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.supernet.network import Supernet
@@ -81,12 +77,12 @@ class SpaceProfiler:
         CompileError, MeasurementError, DeviceError, OutputError
             As `KernelBench.measure`.
         """
+        bench = self._bench
         left = self.subnets_left(architectures)
         schedules = self._schedules()
         for start in range(0, len(left), _SUBNETS_A_CHUNK):
             chunk = left[start : start + _SUBNETS_A_CHUNK]
-            jobs = [self._job(architecture, schedules, index) for index, architecture in enumerate(chunk)]
-            bench = self._bench
+            jobs = build_subnets(bench, self._supernet, chunk, schedules)
             outcomes = measure_many(bench.device, jobs, bench.reference, bench.target.measurement)
             for architecture, job, outcome in zip(chunk, jobs, outcomes, strict=True):
                 bench.store.append(
@@ -122,22 +118,3 @@ class SpaceProfiler:
             architecture.to_dict(),
             schedules.digest(workloads(self._space, architecture)),
         )
-
-    def _job(self, architecture: Architecture, schedules: Schedules, index: int) -> SubnetJob:
-        bench = self._bench
-        shape = (1, INPUT_CHANNELS, architecture.resolution, architecture.resolution)
-        job = SubnetJob(bench.folder / f"subnet_{index}.so", shape, workloads(self._space, architecture))
-        if bench.device.needs_library:
-            sample = random_image(architecture.resolution, index)
-            lowered = lower(self._supernet.extract(architecture), sample)
-            compiled = compile_subnet(
-                lowered.model,
-                bench.toolchain.tvm_target,
-                bench.toolchain.machine,
-                schedules,
-                bench.toolchain.cross_compiler,
-                bench.objects,
-            )
-            compiled.export(job.library)
-            check_outputs(f"library of {architecture}", lowered.sample_output, bench.device.run(job, sample))
-        return job

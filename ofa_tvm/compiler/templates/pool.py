@@ -56,10 +56,9 @@ class PoolTemplate(Template):
     def candidates(self, workload: Workload, machine: Machine) -> list[Parameters]:
         """See `Template.candidates`."""
         count, pixels = blocks(workload.in_channels, machine.lanes), workload.height * workload.width
-        every = [
+        return [
             Parameters(tile_blocks=tile_blocks, partial_sums=partial)
             for partial in PARTIAL_SUMS
             for tile_blocks in (1, 2, MAX_BLOCKS)
             if partial <= pixels and tile_blocks <= count and partial * tile_blocks < machine.vector_registers
         ]
-        return every

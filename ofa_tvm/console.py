@@ -13,6 +13,7 @@ from ofa_tvm.interruption import INTERRUPTED, handle_signals, ignore_signals  # 
 # isort: split
 import contextlib
 import errno
+import inspect
 import io
 import json
 import logging
@@ -38,6 +39,8 @@ from ofa_tvm.errors import EXIT_INTERRUPTED, OfaTvmError
 
 # Commands compute on small matrices, where BLAS threads only wait for each other; on a busy host ten times longer.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# ONNX Runtime otherwise leaves an identifier of this host in TMPDIR and sends what it does to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 EXIT_BUG = 1
 EXIT_USAGE = 2
@@ -60,9 +63,17 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what wou
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log to stderr what happens inside.")]
 
 
-def new_app(description: str) -> typer.Typer:
-    """A typer application whose errors `run` shows, and whose help is plain text."""
-    return typer.Typer(help=description, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+def new_app(description: str, *examples: str) -> typer.Typer:
+    """A typer application whose errors `run` shows, and whose help is plain text.
+
+    Parameters
+    ----------
+    examples
+        Command lines, shown one below the other at the end of the description.
+    """
+    shown = "\n".join(["\b", "Examples:", *(f"  {example}" for example in examples)])  # \b: keep these lines apart
+    text = f"{inspect.cleandoc(description)}\n\n{shown}" if examples else inspect.cleandoc(description)
+    return typer.Typer(help=text, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def run(app: typer.Typer) -> NoReturn:
@@ -209,6 +220,8 @@ def duration(seconds: float) -> str:
 def _invoke(app: typer.Typer) -> int:
     """Parse and run. Not ``app()``: that shows errors itself and takes any broken pipe for one of stdout."""
     command = typer.main.get_command(app)
+    if isinstance(app.info.help, str):
+        command.help = app.info.help  # an app of a single command would show that function's docstring
     try:
         with command.make_context(_program(), sys.argv[1:]) as context:
             command.invoke(context)
@@ -269,7 +282,11 @@ def _render(table: Table) -> str:
     """The table as text, as wide as the terminal; in a pipe as wide as it needs, so that nothing is cut off."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
     text = io.StringIO()
-    Console(file=text, width=width, markup=False, highlight=False).print(table)
+    console = Console(file=text, width=width, markup=False, highlight=False)
+    if table.title:  # as a line of its own, for rich would break it where the table ends
+        console.print(table.title)
+        table.title = None
+    console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from ofa_tvm.errors import InvalidRecordError
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
 from ofa_tvm.targets import Target, load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
@@ -37,11 +36,12 @@ if TYPE_CHECKING:
     from ofa_tvm.evolution.front import ParetoFront
 
 app = new_app(
-    "Deliver the most accurate subnet that is measured to meet a latency budget, as a bundle.\n\n"
-    "Needs a profile of the target (python -m ofa_tvm.profile).\n\n"
-    "Examples:\n\n"
-    "  python -m ofa_tvm.deploy --target local --latency 0.5\n\n"
-    "  python -m ofa_tvm.deploy --target rasp4 --latency 30 --tune-minutes 10 --out rasp4-30ms"
+    """Deliver the most accurate subnet that is measured to meet a latency budget, as a bundle.
+
+    Needs a profile of the target (python -m ofa_tvm.profile). Check and use the bundle with python -m ofa_tvm.bundle.
+    """,
+    "python -m ofa_tvm.deploy --target local --latency 0.5",
+    "python -m ofa_tvm.deploy --target rasp4 --latency 30 --tune-minutes 10 --out rasp4-30ms",
 )
 
 
@@ -73,6 +73,7 @@ def deploy(
     say(f"deploy {folder.metadata.name} on {device_target.name} within {latency:g} ms to {directory}")
     from ofa_tvm.bundle.write import check_replaceable
 
+    workspace.check_profiled()
     check_replaceable(directory, overwrite)
     front = _search(device_target, folder, workspace, latency, seed)
     best = front.best_under(latency, device_target.name)[0]
@@ -102,11 +103,6 @@ def _search(target: Target, folder: SupernetFolder, workspace: Workspace, budget
     from ofa_tvm.predictors.accuracy import AccuracyPredictor
     from ofa_tvm.predictors.latency import LatencyPredictor
 
-    if not workspace.latency_predictor.exists():
-        raise InvalidRecordError(
-            f"no latency predictor for {target.name} in {workspace.latency_predictor}; "
-            f"run python -m ofa_tvm.profile --target {target.name} first"
-        )
     latency_predictor = LatencyPredictor.load(workspace.latency_predictor)
     accuracy_predictor = AccuracyPredictor.load(folder.accuracy_predictor)
     settings = SearchSettings()

@@ -32,11 +32,12 @@ from ofa_tvm.targets import Target, load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
 
 app = new_app(
-    "Measure the kernels and some subnets of a supernet on a device, and train its latency predictor.\n\n"
-    "Interrupted at any moment, the same command goes on where it stopped.\n\n"
-    "Examples:\n\n"
-    "  python -m ofa_tvm.profile --target local\n\n"
-    "  python -m ofa_tvm.profile --target arm_cpu --resolutions 32,48,64 --subnets 40"
+    """Measure the kernels and some subnets of a supernet on a device, and train its latency predictor.
+
+    Interrupted at any moment, the same command goes on where it stopped.
+    """,
+    "python -m ofa_tvm.profile --target local",
+    "python -m ofa_tvm.profile --target arm_cpu --resolutions 32,48,64 --subnets 40",
 )
 
 

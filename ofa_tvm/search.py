@@ -28,11 +28,12 @@ from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
 _SHOWN = 20
 
 app = new_app(
-    "Search the subnets that no other beats in both predicted accuracy and predicted latency.\n\n"
-    "Needs a profile of the target (python -m ofa_tvm.profile).\n\n"
-    "Examples:\n\n"
-    "  python -m ofa_tvm.search --target local\n\n"
-    "  python -m ofa_tvm.search --target local --latency 0.5 --json"
+    """Search the subnets that no other beats in both predicted accuracy and predicted latency.
+
+    Needs a profile of the target (python -m ofa_tvm.profile). Builds and measures nothing: that is deploy's part.
+    """,
+    "python -m ofa_tvm.search --target local",
+    "python -m ofa_tvm.search --target local --latency 0.5 --json",
 )
 
 
@@ -56,6 +57,7 @@ def search(
     name = load_target(target).name
     folder = find_supernet(supernet)
     workspace = Workspace(runs, name, folder.metadata.name)
+    workspace.check_profiled()
     latency_predictor = LatencyPredictor.load(workspace.latency_predictor)
     accuracy_predictor = AccuracyPredictor.load(folder.accuracy_predictor)
     settings = SearchSettings()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ofa_tvm.errors import InvalidRecordError
 from ofa_tvm.files import write_json
 
 DEFAULT_ROOT = Path("runs")
@@ -37,6 +38,20 @@ class Workspace:
     def latency_predictor(self) -> Path:
         """Folder of the latency predictor."""
         return self._folder / "latency_predictor"
+
+    def check_profiled(self) -> None:
+        """Make sure that the target was profiled.
+
+        Raises
+        ------
+        InvalidRecordError
+            There is no latency predictor; the message has the command that makes one.
+        """
+        if not self.latency_predictor.exists():
+            raise InvalidRecordError(
+                f"no latency predictor for {self.target} in {self.latency_predictor}; "
+                f"run python -m ofa_tvm.profile --target {self.target} first"
+            )
 
     def bundle(self, budget_ms: float) -> Path:
         """Default folder of the bundle for a latency budget."""

@@ -12,13 +12,10 @@ import typer
 from rich.table import Table
 
 app = console.new_app(
-    """Verify, run and show bundles, with nothing but TVM's runtime.
-
-    \b
-    python -m ofa_tvm.bundle verify out/rasp4-30ms
-    python -m ofa_tvm.bundle run out/rasp4-30ms photo.png --top 3
-    python -m ofa_tvm.bundle show out/rasp4-30ms --json
-    """
+    "Verify, run and show bundles, with nothing but TVM's runtime.",
+    "python -m ofa_tvm.bundle verify out/rasp4-30ms",
+    "python -m ofa_tvm.bundle run out/rasp4-30ms photo.png --top 3",
+    "python -m ofa_tvm.bundle show out/rasp4-30ms --json",
 )
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The bundle.", show_default=False)]

@@ -1,0 +1,246 @@
+"""A scratch supernet, its profile on the target null, and a way to run the commands as a user types them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from ofa_tvm.accuracy import subnets_to_measure
+from ofa_tvm.space.mobilenet_v3 import workloads
+from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.supernet.checkpoint import save_supernet
+from ofa_tvm.supernet.metadata import DataDescription, SupernetDescription, SupernetFolder, TrainingRecord
+from ofa_tvm.supernet.network import Supernet
+from ofa_tvm.training.characters import MEAN, STD
+from ofa_tvm.training.glyphs import CLASS_NAMES
+from ofa_tvm.training.records import CALIBRATION_IMAGES, HELD_OUT_IMAGES, AccuracyRecord, append_accuracy_record
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE_S = 280.0
+MARK = "OFA_TVM_TEST_MARK"
+
+# What a command may say on stderr beside its one line of error: its plan, its steps, its counts.
+_SAID = re.compile(r"(profile|deploy|candidate|measured|tuned|device|[a-z ]+:) ?\S.*")
+
+
+@dataclass
+class Run:
+    """One command that is running or has ended, with a temporary directory and a mark of its own."""
+
+    process: subprocess.Popen[str]
+    temporary: Path
+    mark: str
+    code: int = 0
+    stdout: str = ""
+    stderr: str = ""
+    seen: list[str] = field(default_factory=list)
+
+    @property
+    def result(self) -> Any:
+        """What ``--json`` printed."""
+        return json.loads(self.stdout)
+
+    def wait_for(self, text: str) -> None:
+        """Read stderr up to the line that holds `text`, or to its end."""
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.seen.append(line)
+            if text in line:
+                return
+
+    def finish(self) -> Run:
+        """Wait for the end; no process and no temporary file may be left by then."""
+        self.stdout, rest = self.process.communicate(timeout=PATIENCE_S)
+        self.stderr, self.code = "".join(self.seen) + rest, self.process.returncode
+        return self
+
+    def leaves_nothing(self) -> None:
+        """No process of the command, and nothing in its temporary directory."""
+        deadline = time.monotonic() + 10  # for processes that were killed and are not yet reaped
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert left == []
+        # torch's compiler keeps one cache a user there, which importing an optimiser is enough to create.
+        assert [path.name for path in self.temporary.iterdir() if not path.name.startswith("torchinductor_")] == []
+
+    def processes(self) -> list[psutil.Process]:
+        """Whatever lives of what the command started, in whichever session or group."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def fails(self, code: int, *fragments: str) -> str:
+        """The command failed as it should: this exit code, one line that holds the fragments, nothing left."""
+        lines = self.stderr.splitlines()
+        assert self.code == code, self.stderr
+        assert "Traceback" not in self.stderr
+        said, line = lines[:-1], lines[-1]
+        assert line.startswith("interrupted: " if code == 130 else "error: "), self.stderr
+        assert [text for text in said if not _SAID.fullmatch(text) or text.startswith(("error", "interr"))] == []
+        for fragment in fragments:
+            assert fragment in line
+        assert self.stdout == ""
+        self.leaves_nothing()
+        return line
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Runs ``python -m ofa_tvm.<verb>`` in a folder that is no repository."""
+
+    folder: Path
+    supernet: Path
+
+    def start(self, verb: str, *options: object, prefix: tuple[str, ...] = (), **environment: str) -> Run:
+        mark = uuid.uuid4().hex
+        temporary = self.folder / f"tmp-{mark[:8]}"
+        temporary.mkdir()
+        inherited = {name: value for name, value in os.environ.items() if name != "OFA_TVM_TRACKER"}
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", f"ofa_tvm.{verb}", *map(str, options)],
+            cwd=self.folder,
+            env={
+                **inherited,
+                "PYTHONPATH": str(REPOSITORY),
+                "TMPDIR": str(temporary),
+                "OMP_NUM_THREADS": "1",
+                MARK: mark,
+                **environment,
+            },
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        return Run(process, temporary, mark)
+
+    def run(self, verb: str, *options: object, prefix: tuple[str, ...] = (), **environment: str) -> Run:
+        return self.start(verb, *options, prefix=prefix, **environment).finish()
+
+    def succeed(self, verb: str, *options: object, **environment: str) -> Run:
+        run = self.run(verb, *options, **environment)
+        assert run.code == 0, run.stderr
+        assert "Traceback" not in run.stderr
+        run.leaves_nothing()
+        return run
+
+
+@pytest.fixture(scope="session")
+def space() -> SearchSpace:
+    """Small, so that all its kernels are soon built and measured: two of each choice, in a thin net."""
+    return SearchSpace(
+        width_multiplier=0.25,
+        num_classes=len(CLASS_NAMES),
+        resolutions=(24, 32),
+        depths=(2, 3),
+        kernel_sizes=(3, 5),
+        expand_ratios=(3, 6),
+    )
+
+
+@pytest.fixture(scope="session")
+def supernet(space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A supernet of random weights, with invented accuracies that grow with the arithmetic."""
+    import torch
+
+    torch.manual_seed(0)
+    description = SupernetDescription(
+        name="scratch",
+        class_names=tuple(CLASS_NAMES),
+        mean=MEAN,
+        std=STD,
+        data=DataDescription(kind="characters", calibration_seed=1, held_out_seed=2),
+        training=TrainingRecord(command="none", seed=0, batch_size=1, phases=(), finished="", versions={}),
+    )
+    folder = save_supernet(tmp_path_factory.mktemp("scratch"), Supernet(space), description)
+    write_accuracy_records(folder, space)
+    commands = Commands(tmp_path_factory.mktemp("accuracy"), folder.path)
+    commands.succeed("accuracy", "--supernet", folder.path)
+    return folder.path
+
+
+def write_accuracy_records(folder: SupernetFolder, space: SearchSpace) -> None:
+    for architecture in subnets_to_measure(space, 60, seed=0):
+        macs = sum(workload.macs for workload in workloads(space, architecture))
+        accuracy = 0.5 + 0.1 * float(np.log10(macs / 1e6))
+        digest = folder.metadata.weights_sha256
+        record = AccuracyRecord(architecture, accuracy, HELD_OUT_IMAGES, CALIBRATION_IMAGES, digest)
+        append_accuracy_record(folder.accuracy_records, record)
+
+
+@pytest.fixture
+def commands(supernet: Path, tmp_path: Path) -> Iterator[Commands]:
+    """Run commands in the test's folder; whatever is left of them at its end is killed."""
+    yield (runner := Commands(tmp_path, supernet))
+    marks = {path.name.removeprefix("tmp-") for path in runner.folder.glob("tmp-*")}
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK, "")[:8] in marks:
+                process.send_signal(signal.SIGKILL)
+        except (psutil.Error, OSError):
+            continue
+
+
+@pytest.fixture(scope="session")
+def null_runs(supernet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``--runs`` folder of a profile on null: read it, or copy it and write to the copy."""
+    commands = Commands(tmp_path_factory.mktemp("profile"), supernet)
+    runs = commands.folder / "runs"
+    commands.succeed("profile", "--target", "null", "--supernet", supernet, "--runs", runs, "--subnets", 12)
+    return runs
+
+
+@pytest.fixture(scope="session")
+def front_ms(supernet: Path, null_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """Predicted latencies in milliseconds along the Pareto front on null, ascending."""
+    commands = Commands(tmp_path_factory.mktemp("search"), supernet)
+    options = ("--target", "null", "--supernet", supernet, "--runs", null_runs, "--json")
+    return [candidate["predicted_latency_ms"] for candidate in commands.succeed("search", *options).result["front"]]
+
+
+@pytest.fixture(scope="session")
+def bundle(supernet: Path, null_runs: Path, front_ms: list[float], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle deployed on null with a generous budget; read only."""
+    commands = Commands(tmp_path_factory.mktemp("deploy"), supernet)
+    out = commands.folder / "bundle"
+    options = ("--target", "null", "--supernet", supernet, "--runs", null_runs, "--tune-minutes", 0)
+    commands.succeed("deploy", *options, "--latency", 10 * front_ms[-1], "--out", out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def records() -> Callable[[Path], list[dict[str, Any]]]:
+    """The measurements below a ``--runs`` folder, without their time stamps, in the order they were made."""
+
+    def read(runs: Path) -> list[dict[str, Any]]:
+        found = []
+        for line in itertools.chain.from_iterable(
+            path.read_text().splitlines() for path in runs.glob("*/records.jsonl")
+        ):
+            record = json.loads(line)
+            record["outcome"].pop("timestamp")
+            found.append(record)
+        return found
+
+    return read

@@ -1,0 +1,84 @@
+"""Interrupted at any moment: exit code 130, one line, whole files, nothing left; and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+
+import pytest
+
+from ofa_tvm.bundle.files import check_files
+
+PROFILE = ("--target", "null", "--runs", "runs", "--subnets", 12)
+
+
+def interrupt(run, line, number, delay_s=0.0):
+    """Send a signal some time after a line was said on stderr."""
+    run.wait_for(line)
+    time.sleep(delay_s)
+    run.process.send_signal(number)
+    return run.finish()
+
+
+def whole_records(folder):
+    """The file's whole lines, each of them a record."""
+    path = folder / "runs/null/records.jsonl"
+    whole = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
+    return [json.loads(line) for line in whole]
+
+
+def test_an_interrupted_profile_goes_on_and_loses_nothing(commands, supernet, null_runs, records):
+    """Interrupted at several moments, then killed at some: in the end as if it had never been."""
+    kept = 0
+    moments = [("profile scratch", 0.3), ("device:", 0.0), ("kernels: 0", 0.4), ("kernels: ", 0.8), ("subnets: 0", 0.0)]
+    for number in (signal.SIGINT, signal.SIGKILL):
+        for line, delay_s in moments:
+            run = interrupt(commands.start("profile", *PROFILE, "--supernet", supernet), line, number, delay_s)
+            if run.code == 130:
+                run.fails(130, "the same command can be run again")
+            elif run.code != 0:
+                assert run.code == -signal.SIGKILL
+            measured = len(whole_records(commands.folder))
+            assert measured >= kept
+            kept = measured
+    commands.succeed("profile", *PROFILE, "--supernet", supernet)
+    found, expected = records(commands.folder / "runs"), records(null_runs)
+    assert sorted(map(json.dumps, found)) == sorted(map(json.dumps, expected))
+    for name in ("booster.json", "metadata.json"):
+        learnt = f"null/scratch/latency_predictor/{name}"
+        assert (commands.folder / "runs" / learnt).read_bytes() == (null_runs / learnt).read_bytes()
+
+
+DEPLOY_MOMENTS = [
+    ("deploy scratch", 0.0, signal.SIGINT),
+    ("search: 0", 0.1, signal.SIGTERM),
+    ("search: 150", 1.0, signal.SIGINT),
+    ("candidate", 0.5, signal.SIGTERM),
+    ("candidate", 4.0, signal.SIGINT),
+    ("tuning:", 0.2, signal.SIGTERM),
+    ("tuning:", 2.0, signal.SIGINT),
+    ("measured", 0.02, signal.SIGTERM),
+]
+
+
+def deploy_and_interrupt(commands, options, moment):
+    line, delay_s, number = moment
+    options = (*options, "--tune-minutes", 0, "--out", "out/bundle")
+    run = interrupt(commands.start("deploy", *options), line, number, delay_s * random.uniform(0.7, 1.3))
+    if run.code == 0:  # the machine was quicker than the signal
+        run.leaves_nothing()
+    else:
+        run.fails(130, "no file is half-written")
+    out = commands.folder / "out"
+    present = [path.name for path in out.iterdir()] if out.exists() else []
+    assert present in ([], ["bundle"])
+    if present:
+        check_files(out / "bundle")
+
+
+@pytest.mark.parametrize("moment", DEPLOY_MOMENTS, ids=lambda moment: f"{moment[0]}+{moment[1]}s")
+def test_an_interrupted_deploy_leaves_a_whole_bundle_or_none(commands, supernet, null_runs, front_ms, moment):
+    options = ("--target", "null", "--supernet", supernet, "--runs", null_runs, "--latency", 2 * front_ms[-1])
+    deploy_and_interrupt(commands, options, moment)

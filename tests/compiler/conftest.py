@@ -1,22 +1,33 @@
-"""The host's machine, and kernels compiled in batches and compared with float64 numpy."""
+"""The host's machine, kernels compared with float64 numpy, and a bench whose device does as it is told."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tvm
 from numpy.typing import NDArray
 from tvm.target import Target
+from typing_extensions import override
 
 from ofa_tvm.compiler import layout
+from ofa_tvm.compiler.kernel_bench import REFERENCE, KernelBench
+from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.machine import Machine, machine_of, resolve_tvm_target
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
+from ofa_tvm.compiler.toolchain import Toolchain
+from ofa_tvm.measurement.device import Device, Float32Array
+from ofa_tvm.measurement.job import Job, SubnetJob
+from ofa_tvm.measurement.records import RecordStore
 from ofa_tvm.space.workload import Workload
+from ofa_tvm.targets import MeasurementProtocol, load_target
 
 Array = NDArray[np.float64]
 Check = Callable[..., None]
+Script = Callable[[Workload, int], float]
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +38,54 @@ def host() -> Target:
 @pytest.fixture(scope="session")
 def machine(host: Target) -> Machine:
     return machine_of(host)
+
+
+class ScriptedDevice(Device):
+    """Latencies in ms by workload and by how often it was timed before, which is the candidate's number in tuning."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.timed: Counter[Workload] = Counter()
+
+    @property
+    @override
+    def name(self) -> str:
+        return "scripted"
+
+    @property
+    @override
+    def emulated(self) -> bool:
+        return True
+
+    @property
+    @override
+    def needs_library(self) -> bool:
+        return False
+
+    @override
+    def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
+        if job.workload == REFERENCE:
+            return (1.0,)
+        self.timed[job.workload] += 1
+        return (self.script(job.workload, self.timed[job.workload] - 1),)
+
+    @override
+    def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
+        raise AssertionError("no subnets here")
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path) -> Callable[[Script], KernelBench]:
+    """A bench on a scripted device; all that one test makes share one file of records."""
+
+    def make(script: Script) -> KernelBench:
+        target = load_target("null")
+        toolchain = Toolchain.of(target)
+        objects = KernelObjects(toolchain.tvm_target, toolchain.machine)
+        store = RecordStore(tmp_path / "records.jsonl")
+        return KernelBench(target, toolchain, objects, ScriptedDevice(script), store, tmp_path)
+
+    return make
 
 
 @pytest.fixture(scope="session")

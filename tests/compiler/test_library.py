@@ -212,3 +212,15 @@ def test_kernels_and_library_are_for_the_target(block: LoweredSubnet, tmp_path: 
         pytest.skip(f"linking needs {CROSS_COMPILER}")
     compiled.export(tmp_path / "subnet.so")
     assert _elf_machine((tmp_path / "subnet.so").read_bytes()) == EM_AARCH64
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 3, RESOLUTION, RESOLUTION + 1), (1, 3, RESOLUTION), (2, 3, RESOLUTION, RESOLUTION)]
+)
+def test_an_input_of_another_shape_is_refused(
+    compile_here: Compile, block: LoweredSubnet, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises((RuntimeError, ValueError, TypeError)):
+        _run(compile_here(block.model), tmp_path / "subnet.so", np.zeros(shape, np.float32))
+    with pytest.raises((RuntimeError, ValueError, TypeError)):
+        _run(compile_here(block.model), tmp_path / "double.so", block.sample_input.astype(np.float64))

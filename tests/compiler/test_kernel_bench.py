@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
+from ofa_tvm.compiler.templates import TEMPLATES, Parameters
+from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
+from ofa_tvm.measurement.null_device import kernel_ms
+from ofa_tvm.measurement.protocol import CHUNK_JOBS
+from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.space.workload import Workload
+from ofa_tvm.targets import load_target
+
+MakeBench = Callable[[Callable[[Workload, int], float]], KernelBench]
+
+WORKLOADS = [Workload("pointwise", 16 * n, 16, 4, 4) for n in range(1, 21)]
+
+
+def one_ms(_workload: Workload, _number: int) -> float:
+    return 1.0
+
+
+def defaults(bench: KernelBench, workloads: list[Workload] = WORKLOADS) -> dict[Workload, Parameters]:
+    return {w: TEMPLATES[w.kind].default(w, bench.toolchain.machine) for w in workloads}
+
+
+def recorded(bench: KernelBench) -> Counter[Workload]:
+    """Records in the file by workload."""
+    return Counter(record.workload for record in RecordStore(bench.store.path).of_type(KernelRecord))
+
+
+def test_every_kernel_is_recorded_as_measured(tmp_path: Path) -> None:
+    with open_bench(load_target("null"), tmp_path / "records.jsonl") as bench:
+        kernels = defaults(bench)
+        bench.measure(kernels)
+    records = RecordStore(tmp_path / "records.jsonl").of_type(KernelRecord)
+    assert [record.workload for record in records] == WORKLOADS
+    for record in records:
+        assert record.measurement.median_ms == pytest.approx(kernel_ms(record.workload))
+        assert record.parameters == kernels[record.workload].to_dict()
+
+
+def test_a_measured_kernel_is_not_measured_again(make_bench: MakeBench) -> None:
+    bench = make_bench(one_ms)
+    bench.measure(defaults(bench, WORKLOADS[:5]))
+    again = make_bench(one_ms)
+    again.measure(defaults(again))
+    assert again.device.timed == Counter(WORKLOADS[5:])
+    assert recorded(again) == Counter(WORKLOADS)
+
+
+def test_other_parameters_are_another_kernel(make_bench: MakeBench) -> None:
+    bench = make_bench(one_ms)
+    for size in (1, 2):
+        bench.measure({WORKLOADS[0]: Parameters(tile_pixels=size)})
+    assert recorded(bench) == {WORKLOADS[0]: 2}
+    assert not bench.measured(WORKLOADS[0], Parameters(tile_pixels=4))
+
+
+def test_nothing_that_was_measured_is_lost_at_the_deadline(make_bench: MakeBench) -> None:
+    bench = make_bench(one_ms)
+    counts: list[int] = []
+    bench.measure(defaults(bench), counts.append, deadline_s=0.0)
+    assert recorded(bench) == bench.device.timed == Counter(WORKLOADS[:CHUNK_JOBS])
+    assert sum(counts) == CHUNK_JOBS
+    bench.measure(defaults(bench))
+    assert recorded(bench) == Counter(WORKLOADS)
+
+
+def test_a_failed_kernel_is_a_record_and_is_not_tried_again(make_bench: MakeBench) -> None:
+    def fail(workload: Workload, _number: int) -> float:
+        if workload == WORKLOADS[1]:
+            raise MeasurementError("illegal instruction")
+        return 1.0
+
+    bench = make_bench(fail)
+    bench.measure(defaults(bench, WORKLOADS[:3]))
+    bench.measure(defaults(bench, WORKLOADS[:3]))
+    outcomes = {record.workload: record for record in bench.store.of_type(KernelRecord)}
+    assert outcomes[WORKLOADS[1]].error == "illegal instruction"
+    assert outcomes[WORKLOADS[1]].measurement is None
+    assert outcomes[WORKLOADS[2]].measurement.median_ms == 1.0
+    assert bench.device.timed[WORKLOADS[1]] == 1
+
+
+def test_a_lost_device_keeps_the_chunks_before(make_bench: MakeBench) -> None:
+    def lose(workload: Workload, _number: int) -> float:
+        if workload == WORKLOADS[-1]:
+            raise DeviceUnavailableError("gone")
+        return 1.0
+
+    bench = make_bench(lose)
+    with pytest.raises(DeviceUnavailableError):
+        bench.measure(defaults(bench))
+    assert recorded(bench) == Counter(WORKLOADS[:CHUNK_JOBS])
+    again = make_bench(one_ms)
+    again.measure(defaults(again))
+    assert recorded(again) == Counter(WORKLOADS)
+
+
+def test_a_torn_record_is_measured_again(make_bench: MakeBench) -> None:
+    bench = make_bench(one_ms)
+    bench.measure(defaults(bench, WORKLOADS[:3]))
+    content = bench.store.path.read_bytes()
+    bench.store.path.write_bytes(content[:-40])
+    again = make_bench(one_ms)
+    again.measure(defaults(again, WORKLOADS[:3]))
+    assert again.device.timed == Counter(WORKLOADS[2:3])
+    assert recorded(again) == Counter(WORKLOADS[:3])

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.schedules import Schedules
+from ofa_tvm.compiler.templates import TEMPLATES, Parameters
+from ofa_tvm.errors import InvalidRecordError
+from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure
+from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.space.workload import Workload
+
+Record = Callable[..., None]
+
+WORKLOAD, OTHER = Workload("pointwise", 32, 32, 8, 8), Workload("pool", 32, 32, 8, 8)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RecordStore:
+    return RecordStore(tmp_path / "records.jsonl")
+
+
+@pytest.fixture
+def record(store: RecordStore) -> Record:
+    """Append a kernel's latency, None for a failure."""
+
+    def append(parameters: Parameters, latency_ms: float | None, target: str = "board") -> None:
+        about = {"device": "board", "timestamp": "2026-01-01T00:00:00+00:00", "versions": {}}
+        outcome = (
+            MeasurementFailure(error="crashed", **about)
+            if latency_ms is None
+            else Measurement(
+                samples_ms=(latency_ms,),
+                median_ms=latency_ms,
+                min_ms=latency_ms,
+                spread=0.0,
+                drift=0.0,
+                reference_ms=1.0,
+                emulated=False,
+                **about,
+            )
+        )
+        store.append(KernelRecord(target=target, workload=WORKLOAD, parameters=parameters.to_dict(), outcome=outcome))
+
+    return append
+
+
+def test_without_records_the_cost_model_chooses(store: RecordStore, machine: Machine) -> None:
+    schedules = Schedules(store, "board", machine)
+    for workload in (WORKLOAD, OTHER):
+        assert schedules(workload) == TEMPLATES[workload.kind].default(workload, machine)
+    assert schedules.latencies_ms == {}
+
+
+def test_the_fastest_measured_wins(store: RecordStore, machine: Machine, record: Record) -> None:
+    for size, latency_ms in ((1, 3.0), (2, 1.0), (4, 2.0)):
+        record(Parameters(tile_pixels=size), latency_ms)
+    schedules = Schedules(store, "board", machine)
+    assert schedules(WORKLOAD) == Parameters(tile_pixels=2)
+    assert schedules.latencies_ms == {WORKLOAD: 1.0}
+    assert schedules(OTHER) == TEMPLATES["pool"].default(OTHER, machine)
+
+
+def test_failures_and_other_targets_say_nothing(store: RecordStore, machine: Machine, record: Record) -> None:
+    record(Parameters(tile_pixels=1), None)
+    record(Parameters(tile_pixels=2), 0.1, target="another")
+    schedules = Schedules(store, "board", machine)
+    assert schedules(WORKLOAD) == TEMPLATES["pointwise"].default(WORKLOAD, machine)
+    assert schedules.latencies_ms == {}
+    record(Parameters(tile_pixels=4), 5.0)
+    assert Schedules(store, "board", machine)(WORKLOAD) == Parameters(tile_pixels=4)
+
+
+def test_the_digest_is_that_of_the_kernels(store: RecordStore, machine: Machine, record: Record) -> None:
+    untuned = Schedules(store, "board", machine)
+    assert untuned.digest([WORKLOAD, OTHER]) == untuned.digest([OTHER, WORKLOAD, OTHER])
+    assert untuned.digest([WORKLOAD]) != untuned.digest([OTHER])
+    default = TEMPLATES["pointwise"].default(WORKLOAD, machine)
+    record(default, 2.0)
+    confirmed = Schedules(store, "board", machine)
+    assert confirmed.digest([WORKLOAD, OTHER]) == untuned.digest([WORKLOAD, OTHER])
+    record(Parameters(tile_pixels=3, tile_blocks=2), 1.0)
+    tuned = Schedules(store, "board", machine)
+    assert tuned.digest([WORKLOAD, OTHER]) != untuned.digest([WORKLOAD, OTHER])
+    assert tuned.digest([OTHER]) == untuned.digest([OTHER])
+
+
+def test_parameters_of_another_version_are_refused(store: RecordStore, machine: Machine, record: Record) -> None:
+    record(Parameters(), 1.0)
+    content = store.path.read_text()
+    store.path.write_text(content.replace("tile_blocks", "tile_depth"))
+    with pytest.raises(InvalidRecordError, match="tune again"):
+        Schedules(RecordStore(store.path), "board", machine)

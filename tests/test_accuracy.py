@@ -1,0 +1,120 @@
+"""The accuracy command on a scratch supernet with untrained weights."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from ofa_tvm.accuracy import accuracy, subnets_to_measure
+from ofa_tvm.errors import InvalidCheckpointError, UsageError
+from ofa_tvm.predictors.accuracy import AccuracyPredictor
+from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.supernet.checkpoint import save_supernet
+from ofa_tvm.supernet.metadata import DataDescription, SupernetDescription, TrainingRecord
+from ofa_tvm.supernet.network import Supernet
+from ofa_tvm.training.characters import MEAN, STD
+from ofa_tvm.training.evaluation import Evaluator
+from ofa_tvm.training.glyphs import CLASS_NAMES
+from ofa_tvm.training.records import read_accuracy_records
+
+COUNTS = {"images": 200, "calibration_images": 64}
+SUBNETS = 20
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(1)
+    description = SupernetDescription(
+        name="untrained",
+        class_names=CLASS_NAMES,
+        mean=MEAN,
+        std=STD,
+        data=DataDescription(kind="characters", calibration_seed=11, held_out_seed=12),
+        training=TrainingRecord(command="", seed=0, batch_size=64, phases=(), finished="2025-01-01", versions={}),
+    )
+    return save_supernet(tmp_path, Supernet(SearchSpace(0.25, len(CLASS_NAMES), (32,))), description)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Counts the subnets that are measured; interrupts before the one at which `stop_at` is set."""
+
+    class Counter:
+        stop_at = None
+        count = 0
+
+    measure = Evaluator.accuracy
+
+    def counted(self, architecture):
+        if Counter.count == Counter.stop_at:
+            raise KeyboardInterrupt
+        Counter.count += 1
+        return measure(self, architecture)
+
+    monkeypatch.setattr(Evaluator, "accuracy", counted)
+    return Counter
+
+
+def records(folder):
+    return read_accuracy_records(folder.accuracy_records, folder.metadata.weights_sha256)
+
+
+def test_interrupted_then_resumed_then_trained_again(folder, measured, capsys):
+    measured.stop_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        accuracy(str(folder.path), SUBNETS, **COUNTS)
+    assert len(records(folder)) == 5
+    assert not folder.accuracy_predictor.exists()
+
+    measured.stop_at = None
+    accuracy(str(folder.path), SUBNETS, **COUNTS, as_json=True)
+    assert measured.count == SUBNETS
+    assert [record.architecture for record in records(folder)] == subnets_to_measure(folder.metadata.space, SUBNETS, 0)
+    captured = capsys.readouterr()
+    assert "5 subnets have an accuracy record, 15 to measure" in captured.err
+    result = json.loads(captured.out)
+    assert result["records"] == SUBNETS
+    accuracies = [record.accuracy for record in records(folder)]
+    assert (result["lowest_accuracy"], result["highest_accuracy"]) == (min(accuracies), max(accuracies))
+    predictions = AccuracyPredictor.load(folder.accuracy_predictor).predict([folder.metadata.space.largest()])
+    assert 0 <= predictions[0] <= 1
+
+    accuracy(str(folder.path), **COUNTS)
+    assert measured.count == SUBNETS
+    assert "measured subnets" in capsys.readouterr().out
+
+
+def test_records_on_other_counts_of_images_are_kept_apart(folder, measured, capsys):
+    measured.stop_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        accuracy(str(folder.path), SUBNETS, **COUNTS)
+    accuracy(str(folder.path), SUBNETS, images=100, calibration_images=64, dry_run=True)
+    assert "0 subnets have an accuracy record, 20 to measure" in capsys.readouterr().err
+
+
+def test_a_dry_run_measures_nothing(folder, measured):
+    accuracy(str(folder.path), SUBNETS, **COUNTS, dry_run=True)
+    assert measured.count == 0
+    assert not folder.accuracy_records.exists()
+
+
+def test_without_records_there_is_nothing_to_train_on(folder):
+    with pytest.raises(UsageError, match="0 "):
+        accuracy(str(folder.path), **COUNTS)
+
+
+def test_an_unknown_supernet():
+    with pytest.raises(InvalidCheckpointError, match="no supernet 'photographs'"):
+        accuracy("photographs")
+
+
+def test_subnets_to_measure():
+    space = SearchSpace(0.25, 47, (32, 36))
+    subnets = subnets_to_measure(space, 50, 0)
+    assert len(set(subnets)) == 50
+    assert set(subnets[:4]) == {extreme(r) for extreme in (space.smallest, space.largest) for r in (32, 36)}
+    assert subnets_to_measure(space, 30, 0) == subnets[:30]
+    assert subnets_to_measure(space, 50, 1) != subnets
+    assert subnets_to_measure(space, 0, 0) == []

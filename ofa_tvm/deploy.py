@@ -11,6 +11,7 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     TargetOption,
     TrackerOption,
     VerboseOption,
+    duration,
     new_app,
     positive_float,
     print_result,
@@ -27,13 +28,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from ofa_tvm.bundle.destination import check_destination
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
 from ofa_tvm.targets import Target, load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
 
 if TYPE_CHECKING:
     from ofa_tvm.bundle.deployment import Deployment
-    from ofa_tvm.evolution.front import ParetoFront
+    from ofa_tvm.evolution.front import Candidate, ParetoFront
+
+# On two idle cores, without tuning; only to say beforehand how long it takes.
+_SEARCH_S = 10
+_ATTEMPT_S = 20
 
 app = new_app(
     """Deliver the most accurate subnet that is measured to meet a latency budget, as a bundle.
@@ -70,15 +76,13 @@ def deploy(
     device_target, folder = load_target(target), find_supernet(supernet)
     workspace = Workspace(runs, device_target.name, folder.metadata.name)
     directory = out or workspace.bundle(latency)
-    say(f"deploy {folder.metadata.name} on {device_target.name} within {latency:g} ms to {directory}")
-    from ofa_tvm.bundle.write import check_replaceable
-
+    say(_plan(device_target, folder, latency, directory, tune_minutes, max_attempts))
     workspace.check_profiled()
-    check_replaceable(directory, overwrite)
+    check_destination(directory, overwrite)
     front = _search(device_target, folder, workspace, latency, seed)
     best = front.best_under(latency, device_target.name)[0]
     if dry_run:
-        print_result({"would_build": best.to_dict()}, as_json)
+        print_result({"would_build": best.to_dict()}, as_json, _dry_table(device_target, best))
         return
     options = {"target": target, "supernet": str(folder.path), "latency": latency, "tune_minutes": tune_minutes,
                "max_attempts": max_attempts, "out": directory, "seed": seed}  # fmt: skip
@@ -96,6 +100,18 @@ def deploy(
         deliver(deployment.chosen, latency, folder.metadata, device_target, bench.toolchain, directory, overwrite)
     result = _result(device_target, latency, directory, deployment)
     print_result(result, as_json, _table(result))
+
+
+def _plan(
+    target: Target, folder: SupernetFolder, budget_ms: float, directory: Path, tune_minutes: float, max_attempts: int
+) -> str:
+    """What will be done, and about how long it takes."""
+    attempt_s = _ATTEMPT_S + 60 * tune_minutes
+    return (
+        f"deploy {folder.metadata.name} on {target.name} within {budget_ms:g} ms to {directory}: search, then tune, "
+        f"compile and measure 1 to {max_attempts} candidates; about {duration(_SEARCH_S + attempt_s)} "
+        f"to {duration(_SEARCH_S + max_attempts * attempt_s)}"
+    )
 
 
 def _search(target: Target, folder: SupernetFolder, workspace: Workspace, budget_ms: float, seed: int) -> ParetoFront:
@@ -141,6 +157,14 @@ def _result(target: Target, budget_ms: float, directory: Path, deployment: Deplo
         ],
         "bundle": str(directory),
     }
+
+
+def _dry_table(target: Target, best: Candidate) -> Table:
+    table = Table(title=f"Would be built first for {target.name}", show_header=False)
+    table.add_row("architecture", str(best.architecture))
+    table.add_row("latency, predicted", f"{best.predicted_latency_ms:.4g} ms")
+    table.add_row("accuracy, predicted", f"{best.predicted_accuracy:.1%}")
+    return table
 
 
 def _table(result: dict[str, Any]) -> Table:

@@ -48,7 +48,7 @@ def profile(
     resolutions: Annotated[
         str | None, typer.Option("--resolutions", help="Measure kernels only at these, e.g. 32,48,64; default all.")
     ] = None,
-    subnets: Annotated[int, typer.Option("--subnets", min=10, help="Whole subnets to measure.")] = 60,
+    subnets: Annotated[int, typer.Option("--subnets", min=10, max=10_000, help="Whole subnets to measure.")] = 60,
     runs: RunsOption = DEFAULT_ROOT,
     tracker: TrackerOption = None,
     seed: SeedOption = 0,

@@ -94,10 +94,12 @@ class CandidateBuilder:
         check_import(lowered)
         # 4. Tune its kernels.
         tuning = tune(bench, workloads(self._evaluator.space, architecture), self._tune_minutes)
-        self._say(
-            f"tuning: {tuning.measured} of {tuning.candidates} kernel candidates measured, "
-            f"sum of the kernels {tuning.before_ms:.4g} -> {tuning.after_ms:.4g} ms"
-        )
+        measured = f"{tuning.measured} of {tuning.candidates} kernel candidates measured"
+        if self._tune_minutes:
+            change = f"sum of the kernels {tuning.before_ms:.4g} -> {tuning.after_ms:.4g} ms"
+            self._say(f"tuning: {measured}, {change}")
+        else:
+            self._say(f"tuning: off; {measured} before")
         # 5. Compile it. Each library gets a name of its own: a loader gives back an old one of the same name.
         self._built += 1
         job = self._compile(lowered, bench.folder / f"library_{self._built}.so")

@@ -17,6 +17,7 @@ from tvm.target import Target
 from tvm.target.codegen import llvm_get_cpu_features
 
 import ofa_tvm
+from ofa_tvm.bundle.destination import check_replaceable
 from ofa_tvm.bundle.files import check_files, checksums
 from ofa_tvm.bundle.host import vector_features
 from ofa_tvm.bundle.manifest import (
@@ -32,10 +33,8 @@ from ofa_tvm.bundle.manifest import (
     FileRecord,
     Manifest,
     TargetRecord,
-    read_manifest,
 )
 from ofa_tvm.bundle.readme import bundle_readme
-from ofa_tvm.errors import InvalidBundleError, OutputError
 from ofa_tvm.files import directory_atomic, sha256
 from ofa_tvm.space.architecture import Architecture
 
@@ -105,31 +104,6 @@ def write_bundle(
         _flush(folder)
         check(folder)
     return manifest
-
-
-def check_replaceable(directory: Path, overwrite: bool) -> None:
-    """Make sure that a bundle may be written to `directory`; a command asks this before the long work.
-
-    Raises
-    ------
-    OutputError
-        There is a bundle and `overwrite` is off, or something else that deploy did not write.
-    """
-    if not directory.exists():
-        return
-    if not directory.is_dir():
-        raise OutputError(f"{directory} is a file; name another place with --out")
-    present = {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
-    if not present:
-        return
-    try:
-        bundle = {MANIFEST, CHECKSUMS, *read_manifest(directory).files}
-    except InvalidBundleError as error:
-        raise OutputError(f"{directory} is not empty and no bundle; name another place with --out") from error
-    if foreign := sorted(present - bundle):
-        raise OutputError(f"{directory} also holds {foreign[0]}, which is not the bundle's; move it away first")
-    if not overwrite:
-        raise OutputError(f"{directory} already holds a bundle; name another place with --out, or use --overwrite")
 
 
 def _manifest(folder: Path, contents: Contents) -> Manifest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import psutil
 import pytest
 
 from ofa_tvm.accuracy import subnets_to_measure
+from ofa_tvm.bundle.files import check_files
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.checkpoint import save_supernet
@@ -203,30 +205,56 @@ def commands(supernet: Path, tmp_path: Path) -> Iterator[Commands]:
 
 
 @pytest.fixture(scope="session")
-def null_runs(supernet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def new_commands(supernet: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Commands]:
+    """Run commands in a folder of the whole session."""
+    return lambda name: Commands(tmp_path_factory.mktemp(name), supernet)
+
+
+@pytest.fixture(scope="session")
+def null_runs(supernet: Path, new_commands: Callable[[str], Commands]) -> Path:
     """The ``--runs`` folder of a profile on null: read it, or copy it and write to the copy."""
-    commands = Commands(tmp_path_factory.mktemp("profile"), supernet)
-    runs = commands.folder / "runs"
-    commands.succeed("profile", "--target", "null", "--supernet", supernet, "--runs", runs, "--subnets", 12)
-    return runs
+    commands = new_commands("profile")
+    commands.succeed("profile", "--target", "null", "--supernet", supernet, "--subnets", 12)
+    return commands.folder / "runs"
 
 
 @pytest.fixture(scope="session")
-def front_ms(supernet: Path, null_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+def front_ms(supernet: Path, null_runs: Path, new_commands: Callable[[str], Commands]) -> list[float]:
     """Predicted latencies in milliseconds along the Pareto front on null, ascending."""
-    commands = Commands(tmp_path_factory.mktemp("search"), supernet)
     options = ("--target", "null", "--supernet", supernet, "--runs", null_runs, "--json")
-    return [candidate["predicted_latency_ms"] for candidate in commands.succeed("search", *options).result["front"]]
+    front = new_commands("search").succeed("search", *options).result["front"]
+    return [candidate["predicted_latency_ms"] for candidate in front]
 
 
 @pytest.fixture(scope="session")
-def bundle(supernet: Path, null_runs: Path, front_ms: list[float], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(supernet: Path, null_runs: Path, front_ms: list[float], new_commands: Callable[[str], Commands]) -> Path:
     """A bundle deployed on null with a generous budget; read only."""
-    commands = Commands(tmp_path_factory.mktemp("deploy"), supernet)
-    out = commands.folder / "bundle"
+    commands = new_commands("deploy")
     options = ("--target", "null", "--supernet", supernet, "--runs", null_runs, "--tune-minutes", 0)
-    commands.succeed("deploy", *options, "--latency", 10 * front_ms[-1], "--out", out)
-    return out
+    commands.succeed("deploy", *options, "--latency", 10 * front_ms[-1], "--out", "bundle")
+    return commands.folder / "bundle"
+
+
+@pytest.fixture
+def interrupt(commands: Commands) -> Callable[[Run, str, signal.Signals, float], None]:
+    """Interrupt a deploy to ``out/bundle`` about so long after a line on stderr, and see what it leaves."""
+
+    def call(run: Run, line: str, number: signal.Signals, delay_s: float) -> None:
+        run.wait_for(line)
+        time.sleep(delay_s * random.uniform(0.7, 1.3))
+        run.process.send_signal(number)
+        run.finish()
+        if run.code == 0:  # the machine was quicker than the signal
+            run.leaves_nothing()
+        else:
+            run.fails(130, "no file is half-written")
+        out = commands.folder / "out"
+        present = [path.name for path in out.iterdir()] if out.exists() else []
+        assert present in ([], ["bundle"])
+        if present:
+            check_files(out / "bundle")
+
+    return call
 
 
 @pytest.fixture(scope="session")

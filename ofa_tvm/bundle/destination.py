@@ -1,0 +1,50 @@
+"""Where a bundle may be written, told before the long work that makes it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from ofa_tvm.bundle.manifest import CHECKSUMS, MANIFEST, read_manifest
+from ofa_tvm.errors import InvalidBundleError, OutputError
+from ofa_tvm.files import output_errors
+
+
+def check_destination(directory: Path, overwrite: bool) -> None:
+    """Make sure that a bundle may and can be written to `directory`; nothing is created there.
+
+    Raises
+    ------
+    OutputError
+        There is a bundle and `overwrite` is off, or something that deploy did not write, or nothing
+        can be written to this place.
+    """
+    check_replaceable(directory, overwrite)
+    existing = next(parent for parent in directory.absolute().parents if parent.exists())
+    with output_errors(directory), tempfile.TemporaryFile(dir=existing):
+        pass
+
+
+def check_replaceable(directory: Path, overwrite: bool) -> None:
+    """Make sure that a bundle may be written to `directory`, as far as what is there is concerned.
+
+    Raises
+    ------
+    OutputError
+        There is a bundle and `overwrite` is off, or something that deploy did not write.
+    """
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise OutputError(f"{directory} is a file; name another place with --out")
+    present = {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
+    if not present:
+        return
+    try:
+        bundle = {MANIFEST, CHECKSUMS, *read_manifest(directory).files}
+    except InvalidBundleError as error:
+        raise OutputError(f"{directory} is not empty and no bundle; name another place with --out") from error
+    if foreign := sorted(present - bundle):
+        raise OutputError(f"{directory} also holds {foreign[0]}, which is not the bundle's; move it away first")
+    if not overwrite:
+        raise OutputError(f"{directory} already holds a bundle; name another place with --out, or use --overwrite")

@@ -84,7 +84,7 @@ class _Worker:
             self.process.join()
             raise CompileError(
                 f"the process that built {description} died ({_cause(self.process.exitcode)}); "
-                "free some memory, or report the kernel if it happens again"
+                "free some memory, or report it if it happens again"
             ) from None
         if error is not None:
             raise error

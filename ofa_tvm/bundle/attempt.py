@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.library import compile_subnet
 from ofa_tvm.compiler.schedules import Schedules
@@ -85,13 +83,12 @@ class CandidateBuilder:
         )
         # 1. Extract the subnet, and calibrate its BN statistics.
         subnet = self._evaluator.calibrated(architecture)
-        # 2. Measure its accuracy.
-        accuracy = self._evaluator.accuracy(architecture, subnet)
-        # 3. Lower it: PyTorch, ONNX and Relax give the same output.
+        # 2. Lower it: PyTorch, ONNX and Relax give the same output.
         image = self._evaluator.held_out(architecture.resolution).images[:1]
-        contiguous = subnet.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        lowered = lower(contiguous, normalise(image).contiguous().numpy())
+        lowered = lower(subnet, normalise(image).contiguous().numpy())
         check_import(lowered)
+        # 3. Measure its accuracy.
+        accuracy = self._evaluator.accuracy(architecture, subnet)
         # 4. Tune its kernels.
         tuning = tune(bench, workloads(self._evaluator.space, architecture), self._tune_minutes)
         measured = f"{tuning.measured} of {tuning.candidates} kernel candidates measured"

@@ -8,7 +8,12 @@ what a program needs to know is the exit code (`ofa_tvm.errors`).
 
 from __future__ import annotations
 
-from ofa_tvm.interruption import INTERRUPTED, handle_signals, ignore_signals  # first: typer takes its time
+from ofa_tvm.interruption import (  # first: typer takes its time
+    INTERRUPTED,
+    forget_interruption,
+    handle_signals,
+    ignore_signals,
+)
 
 # isort: split
 import contextlib
@@ -27,7 +32,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Protocol
+from typing import Annotated, Any, NoReturn, Protocol, TextIO
 
 import typer
 from rich.console import Console
@@ -89,6 +94,7 @@ def run(app: typer.Typer) -> NoReturn:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         ignore_signals()
+        forget_interruption()
         code = _fail(INTERRUPTED, EXIT_INTERRUPTED)
     except OfaTvmError as error:
         code = _fail(f"error: {error}", error.exit_code)
@@ -237,8 +243,10 @@ def _program() -> str:
 
 
 def _fail(message: str, code: int) -> int:
+    """Say the last line: whatever TVM's objects log when the exception lets go of them would only blur it."""
     with contextlib.suppress(OSError):
         say(" ".join(message.split()))
+        _send_nowhere(sys.stderr)
     return code
 
 
@@ -275,7 +283,12 @@ def _abandon_broken_stdout() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _send_nowhere(sys.stdout)
+
+
+def _send_nowhere(stream: TextIO) -> None:
+    """Let what this process, native code included, still writes to a standard stream vanish."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _render(table: Table) -> str:

@@ -79,6 +79,9 @@ def deploy(
     say(_plan(device_target, folder, latency, directory, tune_minutes, max_attempts))
     workspace.check_profiled()
     check_destination(directory, overwrite)
+    from ofa_tvm.training.evaluation import Evaluator
+
+    evaluator = Evaluator(folder)  # reads the weights, which may be damaged: better known before the search
     front = _search(device_target, folder, workspace, latency, seed)
     best = front.best_under(latency, device_target.name)[0]
     if dry_run:
@@ -91,9 +94,7 @@ def deploy(
     from ofa_tvm.bundle.deliver import deliver
     from ofa_tvm.bundle.deployment import find_deployment
     from ofa_tvm.compiler.kernel_bench import open_bench
-    from ofa_tvm.training.evaluation import Evaluator
 
-    evaluator = Evaluator(folder)
     with open_bench(device_target, workspace.records, tracker) as bench:
         builder = CandidateBuilder(evaluator, bench, tune_minutes, say)
         deployment = find_deployment(front, latency, device_target.name, builder, max_attempts, say)

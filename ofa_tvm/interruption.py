@@ -52,9 +52,19 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def forget_interruption() -> None:
+    """Let the exit code be ours.
+
+    CPython notes a KeyboardInterrupt that leaves any ``exec`` of a string, as dataclasses and many imports do, and
+    then kills itself by SIGINT at the end although the exception was handled; the next such ``exec`` clears the note.
+    """
+    exec("")
+
+
 def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         sys.stderr.write(f"{INTERRUPTED}\n")
+        forget_interruption()
         raise SystemExit(EXIT_INTERRUPTED)
     sys.__excepthook__(kind, error, trace)
 

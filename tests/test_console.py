@@ -48,8 +48,16 @@ def probe(
     elif what == "progress":
         with console.progress(5, "measuring kernels", done=2) as bar:
             bar.advance(3)
+    elif what == "interrupted within exec of a string":
+        exec("raise KeyboardInterrupt")
+    elif what == "native teardown":
+        raise NoisyError("too late")
     else:
         raise eval(what)
+
+class NoisyError(errors.StageError):
+    def __del__(self):
+        os.write(2, b"a native destructor complains")
 
 def wait():
     with console.progress(5, "measuring kernels") as bar:
@@ -141,6 +149,8 @@ def test_every_error_has_an_exit_code_of_the_table():
         ("OSError(30, 'Read-only file system', '/x')", "error: cannot write /x: Read-only file system", 2),
         ("OSError(13, 'Permission denied', '/x')", "error: cannot open /x: Permission denied", 2),
         ("KeyboardInterrupt", "interrupted: ", 130),
+        ("interrupted within exec of a string", "interrupted: ", 130),
+        ("native teardown", "error: too late", 5),
     ],
 )
 def test_a_deliberate_error_is_one_line(probe, tmp_path, raised, line, code):

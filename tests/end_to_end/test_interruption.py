@@ -19,12 +19,16 @@ def whole_records(folder):
     return [json.loads(line) for line in whole]
 
 
+@pytest.mark.slow
 def test_an_interrupted_profile_goes_on_and_loses_nothing(commands, supernet, null_runs, records):
     """Interrupted at several moments, then killed at some: in the end as if it had never been."""
     kept = 0
-    moments = [("profile scratch", 0.3), ("device:", 0.0), ("kernels: 0", 0.4), ("kernels: ", 0.8), ("subnets: 0", 0.0)]
-    for number in (signal.SIGINT, signal.SIGKILL):
-        for line, delay_s in moments:
+    moments = {
+        signal.SIGINT: [("profile scratch", 0.3), ("kernels: 0", 0.1), ("subnets: 0", 0.0)],
+        signal.SIGKILL: [("kernels: ", 0.05), ("subnets: 0", 0.0)],
+    }
+    for number in moments:
+        for line, delay_s in moments[number]:
             run = commands.start("profile", *PROFILE, "--supernet", supernet)
             run.wait_for(line)
             time.sleep(delay_s)
@@ -48,15 +52,15 @@ def test_an_interrupted_profile_goes_on_and_loses_nothing(commands, supernet, nu
 DEPLOY_MOMENTS = [
     ("deploy scratch", 0.0, signal.SIGINT),
     ("search: 0", 0.1, signal.SIGTERM),
-    ("search: 150", 1.0, signal.SIGINT),
-    ("candidate", 0.5, signal.SIGTERM),
-    ("candidate", 4.0, signal.SIGINT),
+    ("deploy scratch", 0.7, signal.SIGINT),
+    ("candidate r", 0.5, signal.SIGTERM),
+    ("candidate r", 3.0, signal.SIGINT),
     ("tuning:", 0.2, signal.SIGTERM),
-    ("tuning:", 2.0, signal.SIGINT),
-    ("measured", 0.02, signal.SIGTERM),
+    ("measured 0", 0.02, signal.SIGTERM),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "delay_s", "number"), DEPLOY_MOMENTS, ids=[f"{line}-{delay_s}" for line, delay_s, _ in DEPLOY_MOMENTS]
 )

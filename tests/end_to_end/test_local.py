@@ -111,10 +111,9 @@ def started(line):
 @pytest.mark.parametrize(
     ("line", "delay_s", "number"),
     [
-        ("search: 150", 1.0, signal.SIGINT),
-        ("candidate", 3.0, signal.SIGTERM),
+        ("candidate r", 3.0, signal.SIGTERM),
         ("tuning:", 0.5, signal.SIGINT),
-        ("measured", 0.05, signal.SIGTERM),
+        ("measured 0", 0.05, signal.SIGTERM),
     ],
 )
 def test_an_interrupted_deploy_stops_its_tracker_and_server(

@@ -24,10 +24,12 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Median latencies in milliseconds, and the relative error of our output against ONNX Runtime's."""
+    """Median and fastest latencies in milliseconds, and the relative error of our output against ONNX Runtime's."""
 
     ours_ms: float
+    ours_fastest_ms: float
     onnxruntime_ms: float
+    onnxruntime_fastest_ms: float
     relative_error: float
 
 
@@ -51,7 +53,7 @@ def compare(subject: Subject, repeats: int, threads: int) -> Comparison:
         "library", np.asarray(binding.copy_outputs_to_cpu()[0]), np.asarray(subject.main(image).numpy())
     )
     ours, theirs = take_turns(lambda: subject.main(image), lambda: session.run_with_iobinding(binding), repeats)
-    return Comparison(statistics.median(ours), statistics.median(theirs), error)
+    return Comparison(statistics.median(ours), min(ours), statistics.median(theirs), min(theirs), error)
 
 
 def take_turns(first: Run, second: Run, repeats: int) -> tuple[list[float], list[float]]:

@@ -6,8 +6,8 @@ Usage::
     python benchmarks/kernels.py --supernet FOLDER --resolution 48 --top 20 --json
 
 Kernels are built with the best parameters among the records in ``--runs`` and timed alone in this process, on one
-thread, with their operands in the cache. Operations are counted as if no tap fell on the zero padding, though the kernels
-skip those: small images with large windows show more GFLOP/s than the core has.
+thread, with their operands in the cache. Operations are counted as if no tap fell on the zero padding, though the
+kernels skip those: small images with large windows show more GFLOP/s than the core has.
 """
 
 from __future__ import annotations

@@ -96,13 +96,15 @@ def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
     line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as stream:
+        # Unbuffered: a buffer would write what is left of a refused line when it is closed, behind the truncation.
+        with path.open("a+b", buffering=0) as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             end = _end_of_last_whole_line(stream)
             stream.truncate(end)
             try:
-                stream.write(line)
-                stream.flush()
+                left = memoryview(line)
+                while left:
+                    left = left[stream.write(left) :]
                 os.fsync(stream.fileno())
             except OSError:
                 os.truncate(path, end)

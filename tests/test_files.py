@@ -5,6 +5,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import resource
 
 import pytest
 from hypothesis import given
@@ -170,3 +171,18 @@ def test_links_that_leave_the_folder(tmp_path):
     (tmp_path / "bundle" / "link").symlink_to(tmp_path)
     with pytest.raises(OutputError, match="leaves"):
         files.inside(tmp_path / "bundle", "link/secret")
+
+
+def test_a_line_that_the_disk_refuses_half_way_leaves_no_part(tmp_path):
+    """A limit on the size of files stands for a full disk; the record is longer than what is left."""
+    path = tmp_path / "records.jsonl"
+    files.append_json_line(path, {"number": 1})
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="File too large"):
+            files.append_json_line(path, {"text": "x" * 20_000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before

@@ -130,6 +130,7 @@ def test_an_impossible_budget_names_the_fastest_subnet_and_writes_nothing(comman
     assert files(runs) == files(null_runs)
 
 
+@pytest.mark.slow
 def test_no_candidate_measured_to_meet_the_budget_is_the_same_failure(commands, supernet, null_runs, front_ms):
     """The only candidate that may be tried is measured above its prediction, and the budget lies between."""
     metadata = null_runs / "null/scratch/latency_predictor/metadata.json"

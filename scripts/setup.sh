@@ -49,8 +49,8 @@ fi
 
 echo "setup: installing the pinned packages (about 1 GB on the disk, a minute or two)"
 for file in "${requirements[@]}"; do
-  "${pip[@]}" install --quiet --requirement "$file"
+  "${pip[@]}" install -qq --requirement "$file"
 done
-"${pip[@]}" install --quiet --no-build-isolation --no-deps --editable "$root"
+"${pip[@]}" install -qq --no-build-isolation --no-deps --editable "$root"
 echo "$wanted" >"$stamp"
 echo "setup: done"

@@ -17,7 +17,6 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
 # isort: split
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.table import Table
 
@@ -33,11 +32,13 @@ from ofa_tvm.training.records import (
 )
 
 app = new_app(
-    "Measure the accuracy of subnets of a supernet, and train the predictor of accuracy on all that is measured.\n\n"
-    "Records are kept beside the supernet's weights; interrupted, the same command goes on where it stopped.\n\n"
-    "Examples:\n\n"
-    "  python -m ofa_tvm.accuracy                                   (train again on the records there are)\n\n"
-    "  python -m ofa_tvm.accuracy --supernet runs/train/supernet --subnets 320"
+    """Measure the accuracy of subnets of a supernet, and train the predictor of accuracy on all that is measured.
+
+    Records are kept beside the supernet's weights; interrupted, the same command goes on where it stopped.
+    Without --subnets it measures none, and trains again on the records there are.
+    """,
+    "python -m ofa_tvm.accuracy",
+    "python -m ofa_tvm.accuracy --supernet runs/train/supernet --subnets 320",
 )
 
 
@@ -71,14 +72,15 @@ def accuracy(
 
 
 def subnets_to_measure(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
-    """The smallest and the largest subnet at each resolution, then random ones; always the same for a seed."""
-    rng = np.random.default_rng(seed)
-    chosen: dict[Architecture, None] = {}
-    for resolution in space.resolutions:
-        chosen |= dict.fromkeys([space.smallest(resolution), space.largest(resolution)])
-    while len(chosen) < count:
-        chosen[space.sample(rng)] = None
-    return list(chosen)[:count]
+    """The smallest and the largest subnet at each resolution, then random ones; always the same for a seed.
+
+    Raises
+    ------
+    InvalidArchitectureError
+        The space has fewer.
+    """
+    extremes = [pick(resolution) for resolution in space.resolutions for pick in (space.smallest, space.largest)]
+    return space.sample_distinct(count, seed, first=extremes)
 
 
 def _records(folder: SupernetFolder, images: int, calibration_images: int) -> list[AccuracyRecord]:

@@ -54,6 +54,7 @@ EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE
 
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EFBIG)
 _PLAIN_INTERVAL_S = 10.0
+_ESTIMATE_FROM = 0.05
 
 TargetOption = Annotated[str, typer.Option("--target", help="A target's name, or the path of its YAML.")]
 SupernetOption = Annotated[str, typer.Option("--supernet", help="A supernet's name, or its folder.")]
@@ -207,9 +208,10 @@ class _PlainProgress:
 
     def _show(self) -> None:
         self._shown_s, self._shown = time.monotonic(), self._done
-        counted = self._done - self._first
-        left_s = (self._total - self._done) * (self._shown_s - self._start_s) / counted if counted else 0.0
-        left = f", {duration(left_s)} left" if left_s else ""
+        counted, remaining = self._done - self._first, self._total - self._done
+        # The first few say little about the rest: what takes long may come in batches.
+        known = remaining and counted >= _ESTIMATE_FROM * (self._total - self._first)
+        left = f", {duration(remaining * (self._shown_s - self._start_s) / counted)} left" if known else ""
         say(f"{self._description}: {self._done}/{self._total}{left}")
 
 

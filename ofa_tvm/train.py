@@ -36,9 +36,12 @@ if TYPE_CHECKING:
 CALIBRATION_SEED, HELD_OUT_SEED = 900_001, 900_002
 
 app = new_app(
-    "Train a supernet by progressive shrinking on rendered images of characters.\n\n"
-    "Stopped at any moment, the same command goes on from the last saved state.\n\n"
-    "Example: python -m ofa_tvm.train --out runs/train   (about an hour on one CPU core)"
+    """Train a supernet by progressive shrinking on rendered images of characters; about an hour on one CPU core.
+
+    Stopped at any moment, the same command goes on from the last saved state.
+    """,
+    "python -m ofa_tvm.train --out runs/train",
+    "python -m ofa_tvm.train --out runs/wide --width 1.0 --threads 4",
 )
 
 

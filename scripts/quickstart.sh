@@ -16,8 +16,11 @@ echo
 echo "quickstart: the supernet 'characters' comes with the package; the device is this computer's CPU."
 show "$python" -m ofa_tvm.profile --target local
 if [ -z "$budget" ]; then
-  budget=$("$python" -m ofa_tvm.profile --target local --json 2>/dev/null |
-    "$python" -c 'import json, sys; r = json.load(sys.stdin); print(f"{(r["fastest_ms"] * r["slowest_ms"]) ** 0.5:.2g}")')
+  measured=$("$python" -m ofa_tvm.profile --target local --json 2>/dev/null)
+  budget=$("$python" -c '
+import json, sys
+profile = json.loads(sys.argv[1])
+print(format((profile["fastest_ms"] * profile["slowest_ms"]) ** 0.5, ".2g"))' "$measured")
 fi
 bundle=runs/quickstart-bundle
 show "$python" -m ofa_tvm.deploy --target local --latency "$budget" --out "$bundle" --overwrite

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from collections.abc import Iterator
+from pathlib import Path
 
 from ofa_tvm.errors import TrackerUnreachableError
 from ofa_tvm.measurement.device import Device
@@ -15,6 +17,7 @@ from ofa_tvm.measurement.tracker import TrackerAddress, summarize
 from ofa_tvm.targets import Target
 
 TRACKER_VARIABLE = "OFA_TVM_TRACKER"
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 @contextlib.contextmanager
@@ -46,11 +49,13 @@ def open_device(target: Target, tracker: str | None = None) -> Iterator[Device]:
     address = (
         TrackerAddress.parse(given) if given else TrackerAddress(target.device.tracker_host, target.device.tracker_port)
     )
+    key = target.device.key
     with contextlib.ExitStack() as stack:
-        if target.device.kind == "rpc" or _has_free_device(address, target.device.key, must_answer=bool(given)):
-            device = RpcDevice(target, lambda: address)
+        if target.device.kind == "rpc" or _has_free_device(address, key, must_answer=bool(given)):
+            device = RpcDevice(target, f"{key} by RPC tracker {address}", lambda: address)
         else:
-            device = RpcDevice(target, stack.enter_context(local_farm(target)).ensure_running)
+            farm = stack.enter_context(local_farm(target))
+            device = RpcDevice(target, f"{key}: {_cpu_model()}", farm.ensure_running)
         stack.callback(device.close)
         device.open()
         yield device
@@ -63,3 +68,13 @@ def _has_free_device(address: TrackerAddress, key: str, must_answer: bool) -> bo
         if must_answer:
             raise
         return False
+
+
+def _cpu_model() -> str:
+    """Marketing name of the host's CPU, where the operating system tells it."""
+    if _CPUINFO.exists():
+        for line in _CPUINFO.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.machine()

@@ -25,12 +25,15 @@ class RpcDevice(Device):
 
     Parameters
     ----------
+    name
+        Of the device, for records.
     find_tracker
         Called before each new session, because a tracker and a server that have died may be started again then.
     """
 
-    def __init__(self, target: Target, find_tracker: Callable[[], TrackerAddress]) -> None:
+    def __init__(self, target: Target, name: str, find_tracker: Callable[[], TrackerAddress]) -> None:
         self._target = target
+        self._name = name
         self._find_tracker = find_tracker
         self._tracker = find_tracker()
         self._session: RpcSession | None = None
@@ -38,7 +41,7 @@ class RpcDevice(Device):
     @property
     @override
     def name(self) -> str:
-        return f"{self._target.device.key} by RPC tracker {self._tracker}"
+        return self._name
 
     @property
     @override

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
-
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.measurement.protocol import measure_many
@@ -28,12 +26,14 @@ def kernels_to_profile(space: SearchSpace, resolutions: Sequence[int]) -> list[W
 
 
 def subnets_to_profile(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
-    """The smallest and the largest subnet, then random ones: `count` in all, always the same for a seed."""
-    rng = np.random.default_rng(seed)
-    chosen = dict.fromkeys([space.smallest(), space.largest()])
-    while len(chosen) < count:
-        chosen[space.sample(rng)] = None
-    return list(chosen)[:count]
+    """The smallest and the largest subnet, then random ones: `count` in all, always the same for a seed.
+
+    Raises
+    ------
+    InvalidArchitectureError
+        The space has fewer.
+    """
+    return space.sample_distinct(count, seed, first=[space.smallest(), space.largest()])
 
 
 class SpaceProfiler:

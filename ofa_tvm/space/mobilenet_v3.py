@@ -138,9 +138,7 @@ def _inverted_residual(position: BlockPosition, kernel_size: int, middle: int, s
     kernels = []
     if middle != position.in_channels:
         kernels.append(Workload("pointwise", position.in_channels, middle, size, size, 1, 1, position.activation))
-    kernels.append(
-        Workload("depthwise", middle, middle, size, size, kernel_size, position.stride, position.activation)
-    )
+    kernels.append(Workload("depthwise", middle, middle, size, size, kernel_size, position.stride, position.activation))
     size = _halve(size) if position.stride == 2 else size
     if position.squeeze_excite:
         squeezed = squeeze_channels(middle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,11 +76,33 @@ class SearchSpace:
             depth = int(rng.choice(self.depths))
             stages.append(
                 tuple(
-                    Block(int(rng.choice(self.kernel_sizes)), int(rng.choice(self.expand_ratios)))
-                    for _ in range(depth)
+                    Block(int(rng.choice(self.kernel_sizes)), int(rng.choice(self.expand_ratios))) for _ in range(depth)
                 )
             )
         return Architecture(int(rng.choice(self.resolutions)), tuple(stages))
+
+    @property
+    def size(self) -> int:
+        """Number of different architectures."""
+        blocks = len(self.kernel_sizes) * len(self.expand_ratios)
+        stages: int = sum(blocks**depth for depth in self.depths) ** NUM_STAGES
+        return len(self.resolutions) * stages
+
+    def sample_distinct(self, count: int, seed: int, first: Iterable[Architecture] = ()) -> list[Architecture]:
+        """Different architectures: those of `first`, then random ones; always the same for a seed.
+
+        Raises
+        ------
+        InvalidArchitectureError
+            The space has fewer than `count`.
+        """
+        if count > self.size:
+            raise InvalidArchitectureError(f"{count} subnets: this space has only {self.size}; ask for fewer")
+        rng = np.random.default_rng(seed)
+        chosen = dict.fromkeys(first)
+        while len(chosen) < count:
+            chosen[self.sample(rng)] = None
+        return list(chosen)[:count]
 
     def check(self, architecture: Architecture) -> None:
         """Make sure that an architecture belongs to this space.

@@ -75,3 +75,24 @@ def test_extremes(space):
     assert space.smallest() == space.uniform(128, 2, 3, 3)
     assert space.largest() == space.uniform(224, 4, 7, 6)
     assert space.largest(160).resolution == 160
+
+
+def test_size_counts_what_enumeration_finds():
+    space = SearchSpace(0.5, 10, (32, 64), depths=(2,), kernel_sizes=(3,), expand_ratios=(3, 4))
+    assert space.size == 2 * 2**10
+    assert len(set(space.sample_distinct(space.size, 0))) == space.size
+
+
+def test_sample_distinct_repeats_for_a_seed_and_starts_with_what_it_is_given():
+    space = SearchSpace(0.5, 10, (32, 64))
+    first = [space.largest(), space.smallest()]
+    drawn = space.sample_distinct(20, 7, first)
+    assert drawn[:2] == first
+    assert len(set(drawn)) == 20
+    assert drawn == space.sample_distinct(20, 7, first)
+
+
+def test_asking_for_more_architectures_than_there_are_is_an_error():
+    space = SearchSpace(0.5, 10, (32,), depths=(2,), kernel_sizes=(3,), expand_ratios=(3,))
+    with pytest.raises(InvalidArchitectureError, match="only 1"):
+        space.sample_distinct(2, 0)

@@ -15,11 +15,14 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
 )
 
 # isort: split
+import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from ofa_tvm.errors import UsageError
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
@@ -35,10 +38,12 @@ app = new_app(
     """Measure the accuracy of subnets of a supernet, and train the predictor of accuracy on all that is measured.
 
     Records are kept beside the supernet's weights; interrupted, the same command goes on where it stopped.
-    Without --subnets it measures none, and trains again on the records there are.
+    Without --subnets and --architectures it measures none, and trains again on the records there are. The search
+    leans on the predictor's errors; measuring its front (--architectures) mends them where they matter.
     """,
     "python -m ofa_tvm.accuracy",
     "python -m ofa_tvm.accuracy --supernet runs/train/supernet --subnets 320",
+    "python -m ofa_tvm.accuracy --supernet runs/train/supernet --architectures front.json",
 )
 
 
@@ -47,6 +52,10 @@ def accuracy(
     supernet: SupernetOption = DEFAULT_SUPERNET,
     subnets: Annotated[
         int | None, typer.Option("--subnets", min=20, help="Measure until so many subnets have a record.")
+    ] = None,
+    architectures: Annotated[
+        Path | None,
+        typer.Option("--architectures", help="Also measure these: what python -m ofa_tvm.search --json printed."),
     ] = None,
     images: Annotated[int, typer.Option("--images", min=100, help="Held-out images a subnet.")] = HELD_OUT_IMAGES,
     calibration_images: Annotated[
@@ -61,7 +70,9 @@ def accuracy(
     folder = find_supernet(supernet)
     measured = {record.architecture for record in _records(folder, images, calibration_images)}
     wanted = subnets_to_measure(folder.metadata.space, subnets or 0, seed)
-    left = [architecture for architecture in wanted if architecture not in measured]
+    if architectures is not None:
+        wanted += _read_front(architectures, folder.metadata.space)
+    left = [architecture for architecture in dict.fromkeys(wanted) if architecture not in measured]
     say(f"{folder.metadata.name}: {len(measured)} subnets have an accuracy record, {len(left)} to measure")
     if dry_run:
         return
@@ -81,6 +92,24 @@ def subnets_to_measure(space: SearchSpace, count: int, seed: int) -> list[Archit
     """
     extremes = [pick(resolution) for resolution in space.resolutions for pick in (space.smallest, space.largest)]
     return space.sample_distinct(count, seed, first=extremes)
+
+
+def _read_front(path: Path, space: SearchSpace) -> list[Architecture]:
+    """The architectures of a Pareto front as ``search --json`` prints it.
+
+    Raises
+    ------
+    UsageError
+        The file is something else, or an architecture lies outside the space.
+    """
+    try:
+        front = json.loads(path.read_text())["front"]
+        found = [Architecture.from_dict(candidate["architecture"]) for candidate in front]
+        for architecture in found:
+            space.check(architecture)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is not what python -m ofa_tvm.search --json prints here: {error}") from error
+    return found
 
 
 def _records(folder: SupernetFolder, images: int, calibration_images: int) -> list[AccuracyRecord]:

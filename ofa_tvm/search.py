@@ -16,16 +16,15 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
 )
 
 # isort: split
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from ofa_tvm.evolution.front import Candidate
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.targets import load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
-
-_SHOWN = 20
 
 app = new_app(
     """Search the subnets that no other beats in both predicted accuracy and predicted latency.
@@ -34,6 +33,7 @@ app = new_app(
     """,
     "python -m ofa_tvm.search --target local",
     "python -m ofa_tvm.search --target local --latency 0.5 --json",
+    "python -m ofa_tvm.search --target local --points 100 --json > front.json",
 )
 
 
@@ -44,6 +44,9 @@ def search(
         float | None, typer.Option("--latency", help="Latency budget in milliseconds.", callback=positive_float)
     ] = None,
     supernet: SupernetOption = DEFAULT_SUPERNET,
+    points: Annotated[
+        int, typer.Option("--points", min=2, help="Show so many subnets of the front, evenly spread.")
+    ] = 20,
     runs: RunsOption = DEFAULT_ROOT,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -72,25 +75,29 @@ def search(
             lambda _generation: bar.advance(),
         )
     best = front.best_under(latency, name)[0] if latency is not None else None
+    shown = _spread(list(front), points)
     result = {
         "target": name,
         "supernet": folder.metadata.name,
         "budget_ms": latency,
         "best": best.to_dict() if best else None,
-        "front": [candidate.to_dict() for candidate in front],
+        "front": [candidate.to_dict() for candidate in shown],
     }
     workspace.write_options(
         "search", {"target": target, "supernet": str(folder.path), "latency": latency, "seed": seed}
     )
-    print_result(result, as_json, _table(name, front, best))
+    print_result(result, as_json, _table(name, shown, best))
 
 
-def _table(target: str, front: Any, best: Any) -> Table:
-    """Some of the front, evenly spread, and the best under the budget."""
+def _spread(front: list[Candidate], points: int) -> list[Candidate]:
+    """So many of the front at even distances, the first and the last among them."""
+    if len(front) <= points:
+        return front
+    return [front[round(index * (len(front) - 1) / (points - 1))] for index in range(points)]
+
+
+def _table(target: str, shown: list[Candidate], best: Candidate | None) -> Table:
     table = Table("latency (predicted)", "accuracy (predicted)", "architecture", title=f"Pareto front on {target}")
-    candidates = list(front)
-    step = max(1, -(-len(candidates) // _SHOWN))
-    shown = candidates[::step]
     if best is not None and best not in shown:
         shown = sorted([*shown, best], key=lambda candidate: candidate.predicted_latency_ms)
     for candidate in shown:

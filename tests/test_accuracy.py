@@ -118,3 +118,19 @@ def test_subnets_to_measure():
     assert subnets_to_measure(space, 30, 0) == subnets[:30]
     assert subnets_to_measure(space, 50, 1) != subnets
     assert subnets_to_measure(space, 0, 0) == []
+
+
+def test_a_front_is_measured_too(folder, tmp_path, capsys):
+    front = [{"architecture": a.to_dict()} for a in folder.metadata.space.sample_distinct(3, 5)]
+    path = tmp_path / "front.json"
+    path.write_text(json.dumps({"front": front}))
+    accuracy(str(folder.path), architectures=path, dry_run=True)
+    assert "3 to measure" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"front": [{}]}', '{"front": [{"architecture": {"resolution": 7}}]}'])
+def test_a_file_that_is_no_front_is_an_error(folder, tmp_path, content):
+    path = tmp_path / "front.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=r"front\.json is not what"):
+        accuracy(str(folder.path), architectures=path, dry_run=True)

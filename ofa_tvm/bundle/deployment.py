@@ -8,6 +8,9 @@ from ofa_tvm.bundle.attempt import Attempt, CandidateBuilder, Say
 from ofa_tvm.errors import InfeasibleBudgetError
 from ofa_tvm.evolution.front import Candidate, ParetoFront
 
+# Another candidate is built for a gain of accuracy that held-out images can show, not for a smaller one.
+WORTHWHILE_GAIN = 0.005
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
@@ -32,7 +35,8 @@ def find_deployment(
 
     The first is the most accurate that is predicted to meet it. What it measures over what was
     predicted then scales all predictions: down the front if it missed the budget, up the front if
-    tuning made room for a more accurate one; until nothing better fits, or `max_attempts` are built.
+    tuning made room for one that is more accurate by `WORTHWHILE_GAIN`; until nothing better fits, or
+    `max_attempts` are built.
 
     Raises
     ------
@@ -67,7 +71,7 @@ def _next(front: ParetoFront, budget_ms: float, attempts: list[Attempt]) -> Cand
     tried = {attempt.candidate.architecture for attempt in attempts}
     best = _best(attempts, budget_ms)
     for candidate in reversed(front.candidates):
-        if best is not None and candidate.predicted_accuracy <= best.candidate.predicted_accuracy:
+        if best is not None and candidate.predicted_accuracy < best.candidate.predicted_accuracy + WORTHWHILE_GAIN:
             return None
         if candidate.predicted_latency_ms <= limit_ms and candidate.architecture not in tried:
             return candidate

@@ -87,24 +87,20 @@ def run(app: typer.Typer) -> NoReturn:
 
     SIGTERM and SIGHUP act as Ctrl-C does: they raise KeyboardInterrupt, so that each ``finally`` runs.
     """
-    handle_signals()
+    interruption = handle_signals()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode is no reason to lose a result
     try:
         code = _invoke(app)
         sys.stdout.flush()
-    except (KeyboardInterrupt, typer.Abort):
-        ignore_signals()
-        forget_interruption()
-        code = _fail(INTERRUPTED, EXIT_INTERRUPTED)
-    except OfaTvmError as error:
-        code = _fail(f"error: {error}", error.exit_code)
-    except typer.TyperException as error:
-        code = _fail(f"error: {error.format_message().rstrip('.')}; see {_program()} --help", EXIT_USAGE)
-    except OSError as error:
-        code = _os_error(error)
-    except Exception:
-        code = _bug()
+    except (Exception, KeyboardInterrupt) as error:
+        # An exception that passes through TVM's callbacks comes out as another one.
+        if interruption.signals or isinstance(error, KeyboardInterrupt | typer.Abort):
+            ignore_signals()
+            forget_interruption()
+            code = _fail(INTERRUPTED, EXIT_INTERRUPTED)
+        else:
+            code = _report(error)
     _abandon_broken_stdout()
     sys.exit(code)
 
@@ -250,6 +246,17 @@ def _fail(message: str, code: int) -> int:
         say(" ".join(message.split()))
         _send_nowhere(sys.stderr)
     return code
+
+
+def _report(error: Exception) -> int:
+    """Say what went wrong; the exit code."""
+    if isinstance(error, OfaTvmError):
+        return _fail(f"error: {error}", error.exit_code)
+    if isinstance(error, typer.TyperException):
+        return _fail(f"error: {error.format_message().rstrip('.')}; see {_program()} --help", EXIT_USAGE)
+    if isinstance(error, OSError):
+        return _os_error(error)
+    return _bug()
 
 
 def _os_error(error: OSError) -> int:

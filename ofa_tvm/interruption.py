@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from types import FrameType, TracebackType
 
 from ofa_tvm.errors import EXIT_INTERRUPTED
@@ -17,19 +18,25 @@ INTERRUPTED = "interrupted: finished work is kept and no file is half-written; t
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def handle_signals() -> None:
+@dataclass(slots=True)
+class Interruption:
+    """How many signals have come; native code may turn the exception of one into another."""
+
+    signals: int = 0
+
+
+def handle_signals() -> Interruption:
     """Let the first signal interrupt, the second ask for patience, and each later one interrupt the clean-up.
 
     An interruption is a KeyboardInterrupt, whatever the signal. A signal that is ignored (``nohup``, a background
     job) stays so. Forked children get the default actions: they must neither run their parent's clean-up nor
     survive a SIGTERM in native code.
     """
-    received = 0
+    interruption = Interruption()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        nonlocal received
-        received += 1
-        if received == 2:
+        interruption.signals += 1
+        if interruption.signals == 2:
             sys.stderr.write("interrupted: still cleaning up; once more stops that too\n")
             sys.stderr.flush()
         else:
@@ -44,6 +51,7 @@ def handle_signals() -> None:
     for number in handled:
         signal.signal(number, interrupt)
     os.register_at_fork(after_in_child=restore)
+    return interruption
 
 
 def ignore_signals() -> None:

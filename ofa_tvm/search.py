@@ -45,7 +45,7 @@ def search(
     ] = None,
     supernet: SupernetOption = DEFAULT_SUPERNET,
     points: Annotated[
-        int, typer.Option("--points", min=2, help="Show so many subnets of the front, evenly spread.")
+        int, typer.Option("--points", min=2, help="Show so many subnets of the front, evenly spread; and the best.")
     ] = 20,
     runs: RunsOption = DEFAULT_ROOT,
     seed: SeedOption = 0,
@@ -76,6 +76,8 @@ def search(
         )
     best = front.best_under(latency, name)[0] if latency is not None else None
     shown = _spread(list(front), points)
+    if best is not None and best not in shown:
+        shown = sorted([*shown, best], key=lambda candidate: candidate.predicted_latency_ms)
     result = {
         "target": name,
         "supernet": folder.metadata.name,
@@ -98,8 +100,6 @@ def _spread(front: list[Candidate], points: int) -> list[Candidate]:
 
 def _table(target: str, shown: list[Candidate], best: Candidate | None) -> Table:
     table = Table("latency (predicted)", "accuracy (predicted)", "architecture", title=f"Pareto front on {target}")
-    if best is not None and best not in shown:
-        shown = sorted([*shown, best], key=lambda candidate: candidate.predicted_latency_ms)
     for candidate in shown:
         mark = " <- best under the budget" if candidate == best else ""
         table.add_row(

@@ -7,6 +7,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -96,24 +97,29 @@ def _workers(count: int, function: Callable[[Item], Any], items: Sequence[Item])
     """So many workers by their pipe, killed at the end: they hold nothing that would need a clean end."""
     fork = multiprocessing.get_context("fork")
     workers: dict[Any, _Worker] = {}
-    try:
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="ofa_tvm_workers."))
+        stack.callback(_kill, workers)
         for _ in range(count):
             pipe, theirs = fork.Pipe()
-            process = fork.Process(target=_work, args=(function, items, theirs, os.getpid()), daemon=True)
+            process = fork.Process(target=_work, args=(function, items, theirs, os.getpid(), scratch), daemon=True)
             workers[pipe] = _Worker(process, pipe)
             process.start()
             theirs.close()  # before the next fork: nobody but the worker holds it, so its death closes the pipe
         yield workers
-    finally:
-        for worker in workers.values():
-            if worker.process.pid is not None:
-                worker.process.kill()
-                worker.process.join()
-            worker.pipe.close()
 
 
-def _work(function: Callable[[Item], Any], items: Sequence[Item], pipe: Connection, parent: int) -> None:
-    """A worker's life."""
+def _kill(workers: dict[Any, _Worker]) -> None:
+    for worker in workers.values():
+        if worker.process.pid is not None:
+            worker.process.kill()
+            worker.process.join()
+        worker.pipe.close()
+
+
+def _work(function: Callable[[Item], Any], items: Sequence[Item], pipe: Connection, parent: int, scratch: str) -> None:
+    """A worker's life. Its temporary files lie in `scratch`, which the parent removes: it is killed amid its work."""
+    tempfile.tempdir = scratch
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which kills its workers
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     while os.getppid() == parent:  # otherwise it died before prctl, and no signal will come

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import random
-import sys
-import types
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,28 +21,6 @@ from ofa_tvm.compiler.templates import TEMPLATES
 from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.lowering.lower import lower
 from ofa_tvm.lowering.outputs import random_image
-
-
-class _Stub(types.ModuleType):
-    """PyPI's ofa imports torchvision for its data loaders, which no test uses."""
-
-    def __getattr__(self, name: str) -> type:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (object,), {})
-
-
-@pytest.fixture(scope="module")
-def ofa_networks() -> Iterator[types.ModuleType]:
-    names = ["torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets"]
-    with pytest.MonkeyPatch.context() as patch:
-        stubs = {name: _Stub(name) for name in names}
-        for name, stub in stubs.items():
-            parent, _, child = name.rpartition(".")
-            if parent:
-                setattr(stubs[parent], child, stub)
-            patch.setitem(sys.modules, name, stub)
-        yield importlib.import_module("ofa.imagenet_classification.elastic_nn.networks")
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +44,10 @@ def _sample(supernet: nn.Module, seed: int) -> nn.Module:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "width", "resolution"),
-    [("OFAMobileNetV3", 0.5, 32), ("OFAMobileNetV3", 0.5, 44), ("OFAProxylessNASNets", 0.5, 64)],
+    [("mobilenet_v3", 0.5, 32), ("mobilenet_v3", 0.5, 44), ("proxyless", 0.5, 64)],
 )
 def test_a_subnet_runs_on_kernels_alone_and_is_right(
-    ofa_networks: types.ModuleType,
+    official: SimpleNamespace,
     host: Target,
     machine: Machine,
     objects: KernelObjects,
@@ -82,7 +57,7 @@ def test_a_subnet_runs_on_kernels_alone_and_is_right(
     resolution: int,
 ) -> None:
     torch.set_num_threads(1)
-    supernet = getattr(ofa_networks, network)(
+    supernet = getattr(official, network)(
         n_classes=10, width_mult=width, ks_list=[3, 5], expand_ratio_list=[3, 4], depth_list=[2, 3]
     )
     lowered = lower(_sample(supernet, seed=resolution), random_image(resolution, seed=1))

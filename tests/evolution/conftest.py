@@ -66,7 +66,7 @@ def exact_front() -> Callable[[AdditivePredictor, AdditivePredictor], NDArray[np
         of_kernel = both[: blocks * kernels].reshape(NUM_STAGES, deepest, kernels, 1, 2)
         of_ratio = both[blocks * kernels : blocks * (kernels + ratios)].reshape(NUM_STAGES, deepest, 1, ratios, 2)
         choices = (of_kernel + of_ratio).reshape(NUM_STAGES, deepest, -1, 2)
-        front = non_dominated([*both[blocks * (kernels + ratios) :], latency.base, accuracy.base])
+        front = non_dominated(both[blocks * (kernels + ratios) :] + np.array([latency.base, accuracy.base]))
         for stage in choices:
             at_depth, partial = [], np.zeros((1, 2))
             for position, block in enumerate(stage, start=1):

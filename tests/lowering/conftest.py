@@ -1,22 +1,11 @@
 from __future__ import annotations
 
-import importlib
 import random
-import sys
-import types
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
-
-
-class _Stub(types.ModuleType):
-    """PyPI's ofa imports torchvision for its data loaders, which no test uses."""
-
-    def __getattr__(self, name: str) -> type:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (object,), {})
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,28 +17,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="session")
-def ofa_networks() -> Iterator[types.ModuleType]:
-    """PyPI `ofa`, the oracle of what a subnet is."""
-    names = ["torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets"]
-    with pytest.MonkeyPatch.context() as patch:
-        stubs = {name: _Stub(name) for name in names}
-        for name, stub in stubs.items():
-            parent, _, child = name.rpartition(".")
-            if parent:
-                setattr(stubs[parent], child, stub)
-            patch.setitem(sys.modules, name, stub)
-        yield importlib.import_module("ofa.imagenet_classification.elastic_nn.networks")
-
-
 @pytest.fixture
-def ofa_subnet(ofa_networks: types.ModuleType) -> Callable[..., torch.nn.Module]:
+def ofa_subnet(official: SimpleNamespace) -> Callable[..., torch.nn.Module]:
     """A sampled subnet of width 0.5, its BN statistics unlike those of a fresh network."""
 
     def sample(seed: int) -> torch.nn.Module:
         torch.manual_seed(seed)
         random.seed(seed)
-        supernet = ofa_networks.OFAMobileNetV3(
+        supernet = official.mobilenet_v3(
             n_classes=10, width_mult=0.5, ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4]
         )
         supernet.sample_active_subnet()

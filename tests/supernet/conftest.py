@@ -1,11 +1,8 @@
-"""The official Once-for-All code as oracle, and supernets with weights like trained ones."""
+"""Supernets with weights like trained ones."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,37 +12,10 @@ from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.network import Supernet
 
-TORCHVISION = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets")
-
-
-class Stub(ModuleType):
-    """A module in which every public name is a class of its own, to be inherited from or left alone."""
-
-    def __getattr__(self, name: str) -> type:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def official():
-    """What the tests use of PyPI `ofa`, which imports torchvision but needs none of it here."""
-    with pytest.MonkeyPatch.context() as patch:
-        if importlib.util.find_spec("torchvision") is None:
-            stubs = {name: Stub(name) for name in TORCHVISION}
-            for name, stub in stubs.items():
-                patch.setitem(sys.modules, name, stub)
-                parent, _, child = name.rpartition(".")
-                if parent:
-                    setattr(stubs[parent], child, stub)
-        from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
-        from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
-    return SimpleNamespace(network=OFAMobileNetV3, calibrate=set_running_statistics)
 
 
 @pytest.fixture(scope="session")

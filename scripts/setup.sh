@@ -40,7 +40,8 @@ pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
   torch=$(grep '^torch==' "$root/requirements.txt")
   echo "setup: looking for a CPU build of $torch"
-  if "${pip[@]}" install --quiet --dry-run --report - "$torch" 2>/dev/null | grep -Eq '"name": "(nvidia-|cuda-|triton)'; then
+  plan=$("${pip[@]}" install -qq --dry-run --report - "$torch")
+  if grep -Eq '"name": "(nvidia-|cuda-|triton)' <<<"$plan"; then
     echo "setup: pip would take a CUDA build of $torch. Point pip at PyTorch's CPU builds (its web site names" >&2
     echo "       the index), e.g. PIP_INDEX_URL=<that index> $venv/bin/python -m pip install $torch, and run this again" >&2
     exit 2

@@ -20,10 +20,7 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     SeedOption,
     SupernetOption,
     new_app,
-    print_result,
-    progress,
     run,
-    say,
 )
 
 # isort: split
@@ -36,6 +33,7 @@ import typer
 from provenance import load_average, machine
 from rich.table import Table
 
+from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.targets import load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace

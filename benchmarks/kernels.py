@@ -17,9 +17,7 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     RunsOption,
     SupernetOption,
     new_app,
-    print_result,
     run,
-    say,
 )
 
 # isort: split
@@ -33,6 +31,7 @@ import typer
 from provenance import load_average, machine
 from rich.table import Table
 
+from ofa_tvm.display import print_result, say
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet

@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, interruption, streams, progress and common options.
+"""What all commands share as processes: exit codes, interruption, streams and common options.
 
 A command module imports this one first, so that Ctrl-C during the imports that follow is one line too,
 and ends with ``if __name__ == "__main__": run(app)``. Results go to stdout, as a table or, with ``--json``,
@@ -20,26 +20,19 @@ import contextlib
 import errno
 import inspect
 import io
-import json
 import logging
 import math
 import os
 import select
-import shutil
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Protocol, TextIO
+from typing import Annotated, NoReturn, TextIO
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
-from rich.table import Table
 
+from ofa_tvm.display import say
 from ofa_tvm.errors import EXIT_INTERRUPTED, OfaTvmError
 
 # Commands compute on small matrices, where BLAS threads only wait for each other; on a busy host ten times longer.
@@ -53,8 +46,6 @@ EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE
 """Whoever read stdout has gone (``| head``): the code the shell gives a program that SIGPIPE killed."""
 
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EFBIG)
-_PLAIN_INTERVAL_S = 10.0
-_ESTIMATE_FROM = 0.05
 
 TargetOption = Annotated[str, typer.Option("--target", help="A target's name, or the path of its YAML.")]
 SupernetOption = Annotated[str, typer.Option("--supernet", help="A supernet's name, or its folder.")]
@@ -122,103 +113,6 @@ def set_verbosity(verbose: bool) -> None:
     """Log to stderr: warnings, and with `verbose` what this package does inside."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("ofa_tvm").setLevel(logging.DEBUG if verbose else logging.WARNING)
-
-
-def say(text: str) -> None:
-    """Tell the person at the terminal something, on stderr."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
-
-
-def print_result(values: Mapping[str, Any], as_json: bool, table: Table | None = None) -> None:
-    """Print a command's result on stdout.
-
-    Parameters
-    ----------
-    values
-        The result as plain JSON values.
-    as_json
-        Print `values` as JSON.
-    table
-        What to print otherwise; a row for each of `values` if there is none.
-    """
-    shown = _rows(values) if table is None else table
-    sys.stdout.write(json.dumps(values, indent=2) + "\n" if as_json else _render(shown))
-    sys.stdout.flush()
-
-
-class Progress(Protocol):
-    """A count that goes up."""
-
-    def advance(self, count: int = 1) -> None:
-        """Count `count` more as done."""
-
-
-@contextlib.contextmanager
-def progress(total: int, description: str, done: int = 0) -> Iterator[Progress]:
-    """Show on stderr how far a loop is: a bar on a terminal, else a line now and then.
-
-    Parameters
-    ----------
-    total
-        Count at the end.
-    done
-        Count that an earlier run reached; it is left out of the estimate of the time left.
-    """
-    if not sys.stderr.isatty():
-        plain = _PlainProgress(total, description, done)
-        try:
-            yield plain
-        finally:
-            plain.close()
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with RichProgress(*columns, console=Console(stderr=True)) as bars:
-        yield _Bar(bars, total, description, done)
-
-
-class _Bar:
-    def __init__(self, bars: RichProgress, total: int, description: str, done: int) -> None:
-        self._bars = bars
-        self._task = bars.add_task(description, total=total, completed=done)
-
-    def advance(self, count: int = 1) -> None:
-        self._bars.advance(self._task, count)
-
-
-class _PlainProgress:
-    def __init__(self, total: int, description: str, done: int) -> None:
-        self._total, self._description, self._first, self._done = total, description, done, done
-        self._start_s = self._shown_s = time.monotonic()
-        self._shown = -1
-        self._show()
-
-    def advance(self, count: int = 1) -> None:
-        self._done += count
-        if time.monotonic() - self._shown_s >= _PLAIN_INTERVAL_S:
-            self._show()
-
-    def close(self) -> None:
-        if self._shown != self._done:
-            self._show()
-
-    def _show(self) -> None:
-        self._shown_s, self._shown = time.monotonic(), self._done
-        counted, remaining = self._done - self._first, self._total - self._done
-        # The first few say little about the rest: what takes long may come in batches.
-        known = remaining and counted >= _ESTIMATE_FROM * (self._total - self._first)
-        left = f", {duration(remaining * (self._shown_s - self._start_s) / counted)} left" if known else ""
-        say(f"{self._description}: {self._done}/{self._total}{left}")
-
-
-def duration(seconds: float) -> str:
-    """A time span for people: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = math.ceil(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _invoke(app: typer.Typer) -> int:
@@ -298,22 +192,3 @@ def _abandon_broken_stdout() -> None:
 def _send_nowhere(stream: TextIO) -> None:
     """Let what this process, native code included, still writes to a standard stream vanish."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _render(table: Table) -> str:
-    """The table as text, as wide as the terminal; in a pipe as wide as it needs, so that nothing is cut off."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
-    text = io.StringIO()
-    console = Console(file=text, width=width, markup=False, highlight=False)
-    if table.title:  # as a line of its own, for rich would break it where the table ends
-        console.print(table.title)
-        table.title = None
-    console.print(table)
-    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
-
-
-def _rows(values: Mapping[str, Any]) -> Table:
-    table = Table("", "", show_header=False)
-    for name, value in values.items():
-        table.add_row(name, str(value))
-    return table

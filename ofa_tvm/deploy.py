@@ -11,13 +11,9 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     TargetOption,
     TrackerOption,
     VerboseOption,
-    duration,
     new_app,
     positive_float,
-    print_result,
-    progress,
     run,
-    say,
     set_verbosity,
 )
 
@@ -29,6 +25,7 @@ import typer
 from rich.table import Table
 
 from ofa_tvm.bundle.destination import check_destination
+from ofa_tvm.display import duration, print_result, progress, say
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
 from ofa_tvm.targets import Target, load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace

@@ -12,10 +12,7 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     TrackerOption,
     VerboseOption,
     new_app,
-    print_result,
-    progress,
     run,
-    say,
     set_verbosity,
 )
 
@@ -25,6 +22,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.errors import UsageError
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet

@@ -10,8 +10,6 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     TargetOption,
     new_app,
     positive_float,
-    print_result,
-    progress,
     run,
 )
 
@@ -21,6 +19,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ofa_tvm.display import print_result, progress
 from ofa_tvm.evolution.front import Candidate
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.targets import load_target

@@ -8,10 +8,7 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     SeedOption,
     new_app,
     positive_float,
-    print_result,
-    progress,
     run,
-    say,
 )
 
 # isort: split
@@ -22,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.errors import UsageError
 from ofa_tvm.space.architecture import RESOLUTION_STEP
 from ofa_tvm.space.search_space import SearchSpace

@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 PROBE = """
-from ofa_tvm import console
+from ofa_tvm import console, display
 import os, sys, time
 from pathlib import Path
 from typing import Annotated
@@ -37,7 +37,7 @@ def probe(
     as_json: console.JsonOption = False,
 ) -> None:
     if what == "result":
-        console.print_result({"name": "[bold]x[/bold]", "long": "y" * 200}, as_json)
+        display.print_result({"name": "[bold]x[/bold]", "long": "y" * 200}, as_json)
     elif what == "many":
         for _ in range(100_000):
             print("x" * 100)
@@ -46,7 +46,7 @@ def probe(
     elif what == "fork":
         fork()
     elif what == "progress":
-        with console.progress(5, "measuring kernels", done=2) as bar:
+        with display.progress(5, "measuring kernels", done=2) as bar:
             bar.advance(3)
     elif what == "interrupted within exec of a string":
         exec("raise KeyboardInterrupt")
@@ -60,7 +60,7 @@ class NoisyError(errors.StageError):
         os.write(2, b"a native destructor complains")
 
 def wait():
-    with console.progress(5, "measuring kernels") as bar:
+    with display.progress(5, "measuring kernels") as bar:
         try:
             bar.advance()
             print("ready", flush=True)
@@ -313,25 +313,6 @@ def test_progress_on_a_terminal_is_a_bar(probe, tmp_path):
     assert command.wait(timeout=60) == 0
     assert "5/5" in shown.decode()
     assert "━" in shown.decode()
-
-
-def test_progress_in_a_pipe_estimates_from_what_this_run_did(monkeypatch, capsys):
-    now = 100.0
-    monkeypatch.setattr(console.time, "monotonic", lambda: now)
-    with console.progress(100, "x", done=50) as bar:
-        now += 20
-        bar.advance(10)
-        now += 1
-        bar.advance(1)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == ["x: 50/100", "x: 60/100, 1 min 20 s left", "x: 61/100, 1 min 15 s left"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (59.2, "1 min 0 s"), (200, "3 min 20 s"), (3600 * 2 + 301, "2 h 5 min")]
-)
-def test_durations_are_for_people(seconds, text):
-    assert console.duration(seconds) == text
 
 
 def test_positive_float_takes_what_is_positive():

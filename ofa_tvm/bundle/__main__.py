@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from ofa_tvm.display import print_result
+
 app = console.new_app(
     "Verify, run and show bundles, with nothing but TVM's runtime.",
     "python -m ofa_tvm.bundle verify out/rasp4-30ms",
@@ -40,7 +42,7 @@ def verify(
     from ofa_tvm.bundle.verify import verify as verify_bundle
 
     if files_only:
-        console.print_result({"directory": str(directory), "files": len(check_files(directory).files) + 1}, as_json)
+        print_result({"directory": str(directory), "files": len(check_files(directory).files) + 1}, as_json)
         return
     report = verify_bundle(directory, repeats)
     emulated = " (emulated)" if report.emulated else ""
@@ -52,7 +54,7 @@ def verify(
     }
     if report.here_ms is not None:
         rows["latency here, now"] = f"{report.here_ms:.4g} ms, median of {repeats} runs"
-    console.print_result(report.to_dict(), as_json, _table(f"verified: {directory}", rows))
+    print_result(report.to_dict(), as_json, _table(f"verified: {directory}", rows))
 
 
 @app.command()
@@ -63,7 +65,7 @@ def run(directory: Directory, image: Image, top: Top = 5, as_json: console.JsonO
     classes = BundleRunner(directory).classify(image, top)
     values = {"classes": [{"name": found.name, "probability": found.probability} for found in classes]}
     rows = {found.name: f"{found.probability:.1%}" for found in classes}
-    console.print_result(values, as_json, _table(str(image), rows))
+    print_result(values, as_json, _table(str(image), rows))
 
 
 @app.command()
@@ -86,7 +88,7 @@ def show(directory: Directory, as_json: console.JsonOption = False) -> None:
         "measured accuracy": f"{accuracy.measured:.1%} on {accuracy.images} images",
         "created": manifest.created.isoformat(),
     }
-    console.print_result(manifest.model_dump(mode="json"), as_json, _table(str(directory), rows))
+    print_result(manifest.model_dump(mode="json"), as_json, _table(str(directory), rows))
 
 
 def _table(title: str, rows: dict[str, Any]) -> Table:

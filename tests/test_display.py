@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+
+from ofa_tvm import display
+
+
+def test_progress_in_a_pipe_estimates_from_what_this_run_did(monkeypatch, capsys):
+    now = 100.0
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    with display.progress(100, "x", done=50) as bar:
+        now += 20
+        bar.advance(10)
+        now += 1
+        bar.advance(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["x: 50/100", "x: 60/100, 1 min 20 s left", "x: 61/100, 1 min 15 s left"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.2, "1 min"), (200, "3 min 20 s"), (3600 * 2 + 301, "2 h 5 min")]
+)
+def test_durations_are_for_people(seconds, text):
+    assert display.duration(seconds) == text

@@ -23,7 +23,8 @@ def output_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; free some space there or name another place with --out or --runs"
+            f"cannot write {path}: {error.strerror or error}; "
+            "free some space there or name another place with --out or --runs"
         ) from error
 
 

@@ -6,9 +6,9 @@ import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import ofa_tvm
+from ofa_tvm.measurement.devices import cpu_model
 
 
 def load_average() -> float:
@@ -19,7 +19,7 @@ def load_average() -> float:
 def machine() -> dict[str, object]:
     """CPU, its number here, versions and date, as plain JSON values."""
     return {
-        "cpu": _cpu(),
+        "cpu": cpu_model(),
         "cpus": len(os.sched_getaffinity(0)),
         "versions": {
             "ofa_tvm": ofa_tvm.__version__,
@@ -28,10 +28,3 @@ def machine() -> dict[str, object]:
         },
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _cpu() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
-    return names[0] if names else platform.processor() or platform.machine()

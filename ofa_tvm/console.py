@@ -53,7 +53,6 @@ RunsOption = Annotated[Path, typer.Option("--runs", help="Folder where all targe
 TrackerOption = Annotated[
     str | None, typer.Option("--tracker", help="RPC tracker as host:port; default OFA_TVM_TRACKER, else the target's.")
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Directory to write to.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of all that is random.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]

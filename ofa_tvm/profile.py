@@ -25,6 +25,7 @@ from rich.table import Table
 from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.errors import UsageError
 from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.space.workload import Workload
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
 from ofa_tvm.targets import Target, load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
@@ -61,13 +62,14 @@ def profile(
     workspace = Workspace(runs, device_target.name, folder.metadata.name)
     from ofa_tvm.predictors.profiling import kernels_to_profile
 
-    kernels = len(kernels_to_profile(folder.metadata.space, chosen))
-    say(f"profile {folder.metadata.name} on {device_target.name}: {kernels} kernels and {subnets} subnets to measure")
+    kernels = kernels_to_profile(folder.metadata.space, chosen)
+    counted = f"{len(kernels)} kernels and {subnets} subnets"
+    say(f"profile {folder.metadata.name} on {device_target.name}: {counted} to measure")
     if dry_run:
         return
     options = {"target": target, "supernet": str(folder.path), "resolutions": chosen, "subnets": subnets, "seed": seed}
     workspace.write_options("profile", options)
-    result = _profile(device_target, folder, workspace, chosen, subnets, tracker, seed)
+    result = _profile(device_target, folder, workspace, kernels, subnets, tracker, seed)
     print_result(result, as_json, _table(result))
 
 
@@ -75,18 +77,17 @@ def _profile(
     target: Target,
     folder: SupernetFolder,
     workspace: Workspace,
-    resolutions: tuple[int, ...],
+    kernels: list[Workload],
     subnets: int,
     tracker: str | None,
     seed: int,
 ) -> dict[str, Any]:
     from ofa_tvm.compiler.kernel_bench import open_bench
     from ofa_tvm.predictors.latency import LatencyPredictor
-    from ofa_tvm.predictors.profiling import SpaceProfiler, kernels_to_profile, subnets_to_profile
+    from ofa_tvm.predictors.profiling import SpaceProfiler, subnets_to_profile
     from ofa_tvm.supernet.checkpoint import load_supernet
 
     space = folder.metadata.space
-    kernels = kernels_to_profile(space, resolutions)
     architectures = subnets_to_profile(space, subnets, seed)
     network = load_supernet(folder)
     with open_bench(target, workspace.records, tracker) as bench:

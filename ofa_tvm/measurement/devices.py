@@ -55,7 +55,7 @@ def open_device(target: Target, tracker: str | None = None) -> Iterator[Device]:
             device = RpcDevice(target, f"{key} by RPC tracker {address}", lambda: address)
         else:
             farm = stack.enter_context(local_farm(target))
-            device = RpcDevice(target, f"{key}: {_cpu_model()}", farm.ensure_running)
+            device = RpcDevice(target, f"{key}: {cpu_model()}", farm.ensure_running)
         stack.callback(device.close)
         device.open()
         yield device
@@ -70,11 +70,8 @@ def _has_free_device(address: TrackerAddress, key: str, must_answer: bool) -> bo
         return False
 
 
-def _cpu_model() -> str:
-    """Marketing name of the host's CPU, where the operating system tells it."""
-    if _CPUINFO.exists():
-        for line in _CPUINFO.read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.machine()
+def cpu_model() -> str:
+    """Marketing name of the host's CPU, or of the board, where the operating system tells it."""
+    lines = _CPUINFO.read_text().splitlines() if _CPUINFO.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 import torch
+import torch.onnx  # torch's own lazy import, interrupted amid an export, would start anew in the handler of errors
 
 from ofa_tvm.errors import CompileError
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 
@@ -56,3 +58,10 @@ def test_exporting_is_quiet() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         export_onnx(nn.Conv2d(3, 4, 1), 8)
+
+
+def test_the_exporter_is_imported_with_the_module() -> None:
+    """Were it imported amid an export, the handler of errors would import it anew, loudly, after an interrupt."""
+    exporter = "torch.onnx._internal.torchscript_exporter.utils"
+    code = f"import sys, ofa_tvm.lowering.onnx_export; sys.exit({exporter!r} not in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

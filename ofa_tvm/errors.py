@@ -11,10 +11,14 @@
     │   ├── InvalidRecordError          a record file that is damaged before its last line
     │   ├── InvalidBundleError          a bundle that is missing, damaged or altered
     │   ├── InvalidImageError           an image that is none
+    │   ├── HostKeyError                a board's SSH host key is unknown, or has changed
     │   └── OutputError                 the output directory is full, read-only or taken
     ├── DeviceError                  3  no device
     │   ├── TrackerUnreachableError     no RPC tracker answers
-    │   └── DeviceUnavailableError      the tracker has no (free) device with this key
+    │   ├── DeviceUnavailableError      the tracker has no (free) device with this key
+    │   ├── BoardUnreachableError       a board can't be reached over SSH, or refuses to let us in
+    │   ├── BoardSetUpError             a board can't be set up, or its RPC server does not start
+    │   └── EmulationError              an emulated board can't be built or started here
     ├── InfeasibleBudgetError        4  no subnet meets the latency budget
     └── StageError                   5  a stage failed
         ├── CompileError                lowering or code generation failed
@@ -70,6 +74,10 @@ class InvalidImageError(UsageError):
     """A file that should be an image is not one."""
 
 
+class HostKeyError(UsageError):
+    """A board's SSH host key is unknown, or is not the one known."""
+
+
 class OutputError(UsageError):
     """The output directory can't be written."""
 
@@ -86,6 +94,18 @@ class TrackerUnreachableError(DeviceError):
 
 class DeviceUnavailableError(DeviceError):
     """The tracker has no free device with the requested key."""
+
+
+class BoardUnreachableError(DeviceError):
+    """A board can't be reached over SSH, or refuses to let us in."""
+
+
+class BoardSetUpError(DeviceError):
+    """A board can't be set up, or its RPC server does not start."""
+
+
+class EmulationError(DeviceError):
+    """An emulated board can't be built or started on this host."""
 
 
 class InfeasibleBudgetError(OfaTvmError):

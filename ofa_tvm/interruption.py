@@ -5,6 +5,7 @@ Imported before anything that takes time, so that Ctrl-C during a command's impo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -36,6 +37,8 @@ def handle_signals() -> Interruption:
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         interruption.signals += 1
+        if interruption.signals == 1:
+            _mute_native_code()
         if interruption.signals == 2:
             sys.stderr.write("interrupted: still cleaning up; once more stops that too\n")
             sys.stderr.flush()
@@ -67,6 +70,16 @@ def forget_interruption() -> None:
     then kills itself by SIGINT at the end although the exception was handled; the next such ``exec`` clears the note.
     """
     exec("")
+
+
+def _mute_native_code() -> None:
+    """Keep stderr to Python: native libraries complain there about work that an exception made them leave."""
+    with contextlib.suppress(OSError, ValueError):  # stderr is closed, or no file
+        descriptor = sys.stderr.fileno()
+        sys.stderr = os.fdopen(os.dup(descriptor), "w", buffering=1, errors="backslashreplace")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
 
 
 def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -1,17 +1,42 @@
 #!/usr/bin/env bash
 # Installs what ofa_tvm needs into .venv in the repository's root; run again, it only adds what is missing.
-# Usage: scripts/setup.sh [--test]      --test adds what the tests need
+# Usage: scripts/setup.sh [--test] [--boards]
+#   --test     adds what the tests need
+#   --boards   adds what boards need: a compiler that links for 64-bit Arm, and emulated boards' qemu (Debian packages)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 requirements=("$root/requirements.txt")
-case "${1:-}" in
-  "") ;;
-  --test) requirements+=("$root/requirements-test.txt") ;;
-  *) echo "usage: scripts/setup.sh [--test]" >&2; exit 2 ;;
-esac
+kind=
+boards=
+for option in "$@"; do
+  case "$option" in
+    --test) kind=--test; requirements+=("$root/requirements-test.txt") ;;
+    --boards) boards=yes ;;
+    *) echo "usage: scripts/setup.sh [--test] [--boards]" >&2; exit 2 ;;
+  esac
+done
 
-stamp=$venv/.ofa_tvm-installed${1:-}
+# Installs Debian packages if this user may; otherwise says what is missing and fails.
+debian() {
+  local missing=()
+  for package in "$@"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed' || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "setup: missing here: ${missing[*]} (Debian: sudo apt-get install ${missing[*]})" >&2
+    return 1
+  fi
+  echo "setup: installing ${missing[*]}"
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+}
+
+if [ -n "$boards" ]; then
+  debian g++-aarch64-linux-gnu qemu-user-static iproute2 openssh-server || exit 2
+fi
+
+stamp=$venv/.ofa_tvm-installed$kind
 wanted=$(cat "${requirements[@]}" "$root/pyproject.toml" | sha256sum)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
   echo "setup: $venv is up to date"
@@ -20,15 +45,7 @@ fi
 
 python=${PYTHON:-python3.11}
 command -v "$python" >/dev/null || { echo "setup: no $python here; install Python 3.11, or name one: PYTHON=... $0" >&2; exit 2; }
-if ! command -v g++ >/dev/null; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "setup: installing g++, which links the compiled libraries"
-    apt-get update -qq && apt-get install -y -qq g++
-  else
-    echo "setup: no g++ here; install a C++ compiler (Debian: apt-get install g++)" >&2
-    exit 2
-  fi
-fi
+command -v g++ >/dev/null || debian g++ || exit 2
 
 if [ ! -x "$venv/bin/python" ]; then
   echo "setup: creating $venv with $("$python" --version)"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,9 +36,11 @@ _LINUX_FLAGS = {
         **{name: name for name in ("movdiri", "movdir64b", "clwb", "clflushopt", "rdpru", "mwaitx", "rdseed")},
     },
     "aarch64": {
-        **{"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp", "fp16fml": "asimdfhm", "rdm": "asimdrdm"},
+        **{"fp-armv8": "fp", "neon": "asimd", "dotprod": "asimddp", "rdm": "asimdrdm"},
+        **{"fullfp16": "asimdhp", "fp16fml": "asimdfhm", "complxnum": "fcma", "jsconv": "jscvt", "fptoint": "frint"},
         **{name: name for name in ("i8mm", "bf16", "sve", "sve2", "sme", "aes", "sha2", "sha3", "sm4")},
-        **{"lse": "atomics", "crc": "crc32", "jsconv": "jscvt", "complxnum": "fcma", "rcpc": "lrcpc"},
+        **{"lse": "atomics", "lse2": "uscat", "crc": "crc32", "rcpc": "lrcpc", "rcpc-immo": "ilrcpc"},
+        **{"flagm": "flagm", "altnzcv": "flagm2", "mops": "mops", "cssc": "cssc"},
     },
 }
 
@@ -76,8 +78,10 @@ class Machine:
         return self.threads > 1 and workload.macs >= SHARED_MACS
 
 
-def machine_of(tvm_target: Target) -> Machine:
+def machine_of(tvm_target: Target, l1d_kib: int | None = None) -> Machine:
     """The machine a TVM target describes, from its architecture and LLVM's features of the CPU.
+
+    TVM knows nothing of caches: a target file that gives its first-level data cache gives it as `l1d_kib`.
 
     Raises
     ------
@@ -86,18 +90,26 @@ def machine_of(tvm_target: Target) -> Machine:
     """
     if tvm_target.kind.name != "llvm":
         raise CompileError(f"kernel templates are for CPUs (TVM target kind llvm), not {tvm_target.kind.name}")
-    triple = str(tvm_target.attrs.get("mtriple") or llvm_get_system_triple())
-    threads = int(tvm_target.attrs.get("num-cores") or 1)
-    architecture = _architecture(triple)
+    machine = replace(_core_of(tvm_target), threads=int(tvm_target.attrs.get("num-cores") or 1))
+    return machine if l1d_kib is None else replace(machine, l1_bytes=l1d_kib * 1024)
+
+
+def _core_of(tvm_target: Target) -> Machine:
+    architecture = architecture_of(tvm_target)
     if architecture == "aarch64":
-        return Machine(lanes=8, vector_registers=16, multiply_adds_per_cycle=0.5, threads=threads)
+        return Machine(lanes=8, vector_registers=16, multiply_adds_per_cycle=0.5)
     if architecture != "x86_64":
-        raise CompileError(f"no kernel templates for {triple}: x86-64 and aarch64 have them")
+        raise CompileError(f"no kernel templates for {_triple(tvm_target)}: x86-64 and aarch64 have them")
     if llvm_cpu_has_features("avx512f", tvm_target):
-        return Machine(lanes=16, vector_registers=32, multiply_adds_per_cycle=2, threads=threads)
+        return Machine(lanes=16, vector_registers=32, multiply_adds_per_cycle=2)
     if llvm_cpu_has_features(["avx2", "fma"], tvm_target):
-        return Machine(lanes=8, vector_registers=16, multiply_adds_per_cycle=2, threads=threads)
-    return Machine(lanes=4, vector_registers=16, multiply_adds_per_cycle=1, threads=threads)
+        return Machine(lanes=8, vector_registers=16, multiply_adds_per_cycle=2)
+    return Machine(lanes=4, vector_registers=16, multiply_adds_per_cycle=1)
+
+
+def architecture_of(tvm_target: Target) -> str:
+    """The architecture a TVM target compiles for, as ``uname -m`` of a Linux device says it."""
+    return _architecture(_triple(tvm_target))
 
 
 def resolve_tvm_target(spec: Mapping[str, Any] | Literal["host"], threads: int) -> Target:
@@ -119,28 +131,38 @@ def resolve_tvm_target(spec: Mapping[str, Any] | Literal["host"], threads: int) 
         raise InvalidTargetError(f"TVM does not accept tvm_target {options}: {reason}") from error
 
 
-def hidden_features(architecture: str, features: set[str], cpuinfo: str) -> list[str]:
-    """Features LLVM assumes of a CPU that ``/proc/cpuinfo`` does not list, sorted; LLVM's names.
+def unsupported_features(tvm_target: Target, architecture: str, cpu_features: Iterable[str]) -> list[str]:
+    """Instruction-set features the compiler uses for a target that a device does not list, sorted; LLVM's names.
 
-    An empty `cpuinfo` (no Linux) hides nothing.
+    Parameters
+    ----------
+    architecture
+        Of the device, as its ``uname -m`` says.
+    cpu_features
+        As the device's ``/proc/cpuinfo`` lists them; none at all (no Linux) rules nothing out.
     """
-    offered = {
-        flag
-        for line in cpuinfo.splitlines()
-        if line.partition(":")[0].strip() in ("flags", "Features")
-        for flag in line.partition(":")[2].split()
-    }
-    known = _LINUX_FLAGS.get(architecture, {})
-    return sorted(name for name in features if offered and name in known and known[name] not in offered)
+    offered = set(cpu_features)
+    known = _LINUX_FLAGS.get(_architecture(architecture), {})
+    enabled = (str(name) for name in llvm_get_cpu_features(tvm_target))
+    return sorted(name for name in enabled if offered and name in known and known[name] not in offered)
+
+
+def cpu_features_of(cpuinfo: str) -> list[str]:
+    """The features that the text of ``/proc/cpuinfo`` lists for any of its cores, sorted; the kernel's names."""
+    lines = (line.partition(":") for line in cpuinfo.splitlines())
+    return sorted({flag for key, _, flags in lines if key.strip() in ("flags", "Features") for flag in flags.split()})
 
 
 def _host() -> dict[str, Any]:
     triple, cpu = str(llvm_get_system_triple()), str(llvm_get_system_cpu())
     plain = {"kind": "llvm", "mtriple": triple, "mcpu": cpu}
-    features = {str(name) for name in llvm_get_cpu_features(Target(plain))}
     cpuinfo = _CPUINFO.read_text() if _CPUINFO.exists() else ""
-    hidden = hidden_features(_architecture(triple), features, cpuinfo)
+    hidden = unsupported_features(Target(plain), _architecture(triple), cpu_features_of(cpuinfo))
     return {**plain, "mattr": [f"-{name}" for name in hidden]} if hidden else plain
+
+
+def _triple(tvm_target: Target) -> str:
+    return str(tvm_target.attrs.get("mtriple") or llvm_get_system_triple())
 
 
 def _architecture(triple: str) -> str:

@@ -1,0 +1,157 @@
+"""The root file system that all emulated boards share: a minimal Debian for arm64, built once and kept in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from ofa_tvm.boards.emulation.host import Say, run
+from ofa_tvm.boards.emulation.lock import locked
+from ofa_tvm.errors import EmulationError, OutputError
+from ofa_tvm.files import directory_atomic
+from ofa_tvm.measurement.local_farm import rpc_folder
+
+EMULATED_MARK = "etc/ofa_tvm-emulated"
+"""What runs on a board knows by this file that its figures are no real ones."""
+
+RECIPE_VERSION = 1
+PACKAGES = (
+    *("base-files", "base-passwd", "libc6", "libc-bin", "coreutils", "dash", "bash", "procps", "util-linux", "mount"),
+    *("hostname", "sed", "grep", "findutils", "gawk", "tar", "gzip", "netbase", "iproute2", "openssh-server"),
+    *("python3", "python3-venv", "libstdc++6"),
+)
+MERGED_INTO_USR = ("bin", "sbin", "lib")
+ACCOUNTS = {
+    "passwd": "sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n",
+    "group": "",
+}
+NOT_COMPILED = "lib2to3|idlelib|distutils|turtle|tkinter|pydoc"
+"""Parts of the library that nothing on a board imports."""
+DOWNLOAD_LIMIT_S = 600.0
+STEP_LIMIT_S = 120.0
+
+
+def default_cache() -> Path:
+    """Where root file systems are kept."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "ofa_tvm"
+
+
+def base_root(say: Say, cache: Path | None = None) -> Path:
+    """The shared root file system, built if it is not in the cache yet; arm64 programs must run already.
+
+    Of several builders at once one builds and the others wait for it; a half-built one is never used.
+
+    Raises
+    ------
+    EmulationError
+        It can't be built.
+    """
+    cache = (cache or default_cache()).resolve()
+    root = cache / f"arm64-root-{_digest()}"
+    if root.is_dir():
+        return root
+    with locked(cache, DOWNLOAD_LIMIT_S):
+        if root.is_dir():
+            return root
+        for leftover in cache.glob(".arm64-root-*"):  # of builders that were killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            with directory_atomic(root) as building:
+                _build(building, say)
+        except OutputError as error:
+            reason = error.__cause__ or error
+            raise EmulationError(
+                f"cannot build the board's system in {cache}: {reason}; free some space, or set XDG_CACHE_HOME"
+            ) from error
+    say(f"the board's system is complete: {root}")
+    return root
+
+
+def _build(root: Path, say: Say) -> None:
+    with tempfile.TemporaryDirectory(prefix="ofa_tvm_apt_") as folder:
+        packages = _download(Path(folder), say)
+        say(f"unpacking {len(packages)} packages")
+        _unpack(packages, root)
+    _configure(root)
+    _compile(root, say)
+    (root / EMULATED_MARK).write_text("This board is emulated with QEMU: its times say nothing about real hardware.\n")
+
+
+def _download(folder: Path, say: Say) -> list[Path]:
+    """Packages as files, with what they need; apt's state is a private one, the host's stays untouched."""
+    (folder / "status").touch()
+    options = {
+        "Dir::State": folder,
+        "Dir::State::status": folder / "status",
+        "Dir::Cache": folder,
+        "APT::Architecture": "arm64",
+        "APT::Sandbox::User": "root",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": 3,
+    }
+    configuration = folder / "apt.conf"
+    lines = [f'{key} "{value}";\n' for key, value in options.items()]
+    configuration.write_text('#clear APT::Architectures;\nAPT::Architectures { "arm64"; };\n' + "".join(lines))
+    apt = ["apt-get", "-q", "-y", "-c", str(configuration)]
+    try:
+        say("reading the lists of Debian's arm64 packages")
+        run([*apt, "update"], DOWNLOAD_LIMIT_S)
+        say("downloading the packages (about 50 MB)")
+        run([*apt, "install", "--download-only", "--no-install-recommends", *PACKAGES], DOWNLOAD_LIMIT_S)
+    except EmulationError as error:
+        raise EmulationError(
+            f"the board's system can't be downloaded: {error}; /etc/apt/sources.list* must name a Debian archive "
+            "that has arm64 and can be reached"
+        ) from error
+    return sorted((folder / "archives").glob("*.deb"))
+
+
+def _unpack(packages: list[Path], root: Path) -> None:
+    for name in MERGED_INTO_USR:
+        (root / "usr" / name).mkdir(parents=True)
+        (root / name).symlink_to(f"usr/{name}")
+    extract = ["tar", "--extract", "--preserve-permissions", "--keep-directory-symlink", "--directory", str(root)]
+    for package in packages:
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as archive:
+            unpacked = subprocess.run(extract, stdin=archive.stdout, capture_output=True, timeout=STEP_LIMIT_S)
+        if archive.returncode or unpacked.returncode:
+            reason = unpacked.stderr.decode(errors="replace").strip().splitlines()
+            raise EmulationError(f"cannot unpack {package.name}: {reason[-1] if reason else 'damaged'}; try again")
+
+
+def _configure(root: Path) -> None:
+    """What the packages' own scripts would do, as far as a board needs it."""
+    for name, addition in ACCOUNTS.items():
+        master = (root / "usr/share/base-passwd" / f"{name}.master").read_text()
+        (root / "etc" / name).write_text(master + addition)
+    (root / "run/sshd").mkdir(mode=0o755, parents=True)
+    (root / "usr/bin/awk").symlink_to("gawk")
+    shutil.copyfile(_sshd_config(), root / "etc/ssh/sshd_config")
+    (root / "etc/resolv.conf").write_text("")
+    run(["chroot", str(root), "/sbin/ldconfig"], STEP_LIMIT_S)
+
+
+def _compile(root: Path, say: Say) -> None:
+    """Python's standard library to byte code, without which ``python3 -m venv`` takes half as long again."""
+    say("compiling Python's standard library")
+    library = next(root.glob("usr/lib/python3.*")).relative_to(root)
+    compiling = ["/usr/bin/python3", "-m", "compileall", "-q", "-x", NOT_COMPILED, f"/{library}"]
+    run(["chroot", str(root), *compiling], STEP_LIMIT_S)
+
+
+def _sshd_config() -> Path:
+    return rpc_folder() / "emulated" / "sshd_config"
+
+
+def _digest() -> str:
+    """Of all that decides what the root file system holds."""
+    release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    recipe = [RECIPE_VERSION, release, PACKAGES, ACCOUNTS, NOT_COMPILED, _sshd_config().read_text()]
+    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import select
 import socket
 import struct
@@ -34,7 +35,7 @@ class Registration:
 
     def offer(self) -> None:
         """Put one free session into the tracker's queue, under a fresh match key."""
-        self.match_key = base.random_key(self.key)
+        self.match_key = f"{self.key}:{secrets.token_hex(16)}"
         self.ask([base.TrackerCode.PUT, self.key, (self.port, self.match_key), None])
 
     def claimed(self) -> bool:

@@ -14,18 +14,22 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import re
 import signal
 import socket
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
+from device_info import device_info
 from listening import listen, warning_if_exposed
 
 # tvm_ffi imports torch where it finds it: a second and 200 MB that a server has no use for.
 sys.modules["torch"] = None  # type: ignore[assignment]
 
 RECONNECT_PERIOD_S = 1.0
+LONGEST_LIMIT_S = 1e6
 
 
 def main() -> int:
@@ -39,24 +43,42 @@ def main() -> int:
         return 2
     if warning := warning_if_exposed(listener):
         log(warning)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, no session could be waited for
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup is to keep its meaning
+            signal.signal(number, signal.default_int_handler)
     try:
         load_runtime()
-        serve(listener, options.tracker, options.key)
+        serve(listener, options.tracker, options.key, options.session_limit)
     except KeyboardInterrupt:
         log("stopped")
     return 0
 
 
+class Parser(argparse.ArgumentParser):
+    """One that says a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and end the process."""
+        self.exit(2, f"rpc server: {message}; see --help\n")
+
+
 def parse_options() -> argparse.Namespace:
     """The command line's options."""
-    parser = argparse.ArgumentParser(description="Register this device at an RPC tracker and serve its clients.")
+    parser = Parser(description="Register this device at an RPC tracker and serve its clients.")
     parser.add_argument("--tracker", type=address, required=True, metavar="HOST:PORT", help="where to register")
-    parser.add_argument("--key", required=True, help="device key: the name of the target, such as rasp4")
+    parser.add_argument("--key", type=device_key, required=True, help="the name of the target, such as rasp4")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
     parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1, help="threads a kernel may use (default: %(default)s)")
+    parser.add_argument(
+        "--session-limit",
+        type=seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="end a session that lasts longer (default: 0, no limit)",
+    )
     return parser.parse_args()
 
 
@@ -66,6 +88,21 @@ def address(text: str) -> tuple[str, int]:
     if not host or not port.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return host, int(port)
+
+
+def device_key(text: str) -> str:
+    """A key that can stand between blanks and colons, as TVM's protocols want it."""
+    if not re.fullmatch(r"[\w.-]{1,200}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not made of letters, digits, dots, hyphens and underscores")
+    return text
+
+
+def seconds(text: str) -> float:
+    """A duration, 0 for none."""
+    number = float(text)
+    if not 0 <= number <= LONGEST_LIMIT_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return number
 
 
 def prepare_environment(threads: int) -> None:
@@ -78,27 +115,33 @@ def prepare_environment(threads: int) -> None:
 def load_runtime() -> None:
     """Import TVM once, before any fork, with the part of the runtime that holds sort and random fill."""
     import tvm.rpc.server
+    import tvm_ffi
 
     tvm.rpc.server.logger.setLevel("WARNING")
     extra = Path(tvm.__file__).parent / "lib" / "libtvm_runtime_extra.so"
     if extra.exists():
         ctypes.CDLL(str(extra), ctypes.RTLD_GLOBAL)
+    tvm_ffi.register_global_func("ofa_tvm.device_info", device_info)
 
 
-def serve(listener: socket.socket, tracker: tuple[str, int], key: str) -> None:
+def serve(listener: socket.socket, tracker: tuple[str, int], key: str, session_limit_s: float) -> None:
     """Register at the tracker and serve one client after the other, for ever."""
     from registration import Registration, wait_for_client  # these import TVM, so only now
     from session import serve_session
 
     registration: Registration | None = None
+    outage = False
     while True:
         try:
             if registration is None:
                 registration = Registration(tracker, key, listener.getsockname()[1])
                 log(f"{key} registered at {tracker[0]}:{tracker[1]}")
+                outage = False
             client = wait_for_client(listener, registration)
         except (OSError, ValueError) as error:
-            log(f"tracker {tracker[0]}:{tracker[1]}: {error}; trying again")
+            if not outage:
+                log(f"tracker {tracker[0]}:{tracker[1]}: {error}; trying again every second")
+            outage = True
             if registration is not None:
                 registration.connection.close()
                 registration = None
@@ -106,10 +149,8 @@ def serve(listener: socket.socket, tracker: tuple[str, int], key: str) -> None:
             continue
         with client:
             try:
-                serve_session(client, others=(listener, registration.connection))
-            except (
-                OSError
-            ) as error:  # no memory for a process, no space for its files: the next client may have more luck
+                serve_session(client, (listener, registration.connection), session_limit_s)
+            except OSError as error:  # no memory for a process, no space for files: the next client may have more luck
                 log(f"session: {error}")
 
 

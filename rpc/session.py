@@ -6,9 +6,9 @@ import ctypes
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
+import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -19,24 +19,31 @@ from tvm.support import utils
 
 PR_SET_PDEATHSIG = 1
 HANG_UP_GRACE_S = 1.0
+TELL_LIMIT_S = 5
 
 
-def serve_session(client: socket.socket, others: tuple[socket.socket, ...]) -> None:
-    """Fork a session and wait until it ends or its client hangs up."""
-    workspace = tempfile.mkdtemp(prefix="ofa_tvm_rpc_")
-    alive_read, alive_write = os.pipe()  # the write end closes when the session's process is gone
-    parent = os.getpid()
-    session = os.fork()
-    if session == 0:
-        run_session(client, workspace, parent, others)
-    os.close(alive_write)
-    try:
-        status = await_end(session, client, alive_read)
-        if os.WIFSIGNALED(status):
-            report_death(client, os.WTERMSIG(status))
-    finally:
-        os.close(alive_read)
-        shutil.rmtree(workspace, ignore_errors=True)
+class Workspace(utils.TempDirectory):
+    """The folder of a session's files; a name that leads out of it is refused."""
+
+    def relpath(self, name: str) -> str:
+        """Path of the file that a client names."""
+        if not name or name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"file {name} would lie outside the session's folder")
+        return str(super().relpath(name))
+
+
+def serve_session(client: socket.socket, others: tuple[socket.socket, ...], limit_s: float) -> None:
+    """Fork a session and wait until it ends, its client hangs up or its time (0: no limit) is over."""
+    alive, alive_end = socket.socketpair()  # the session's process alone will have the second one, till its end
+    with alive, tempfile.TemporaryDirectory(prefix="ofa_tvm_rpc_", ignore_cleanup_errors=True) as workspace:
+        parent = os.getpid()
+        with alive_end:
+            session = os.fork()
+            if session == 0:
+                run_session(client, workspace, parent, others)
+        reason = await_end(session, client, alive, limit_s)
+        if reason is not None:
+            tell_client(client, reason)
 
 
 def run_session(client: socket.socket, workspace: str, parent: int, others: tuple[socket.socket, ...]) -> None:
@@ -44,7 +51,7 @@ def run_session(client: socket.socket, workspace: str, parent: int, others: tupl
     status = 1
     try:
         # No Python handlers here: a kernel that never returns would never let one run.
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -60,36 +67,55 @@ def run_session(client: socket.socket, workspace: str, parent: int, others: tupl
 def serve_calls(client: socket.socket, workspace: str) -> None:
     """Run what the client asks for, with files it uploads kept in the workspace."""
     os.chdir(workspace)
-    files = _server_env("", utils.TempDirectory(custom_path=str(Path(workspace) / "files")))
+    files = _server_env("", Workspace(custom_path=str(Path(workspace) / "files")))
     _ffi_api.ServerLoop(client.fileno())
     del files  # uploads live as long as this object
 
 
-def await_end(session: int, client: socket.socket, alive: int) -> int:
-    """Wait status of the session's process; it is killed if it does not end soon after its client hung up."""
+def await_end(session: int, client: socket.socket, alive: socket.socket, limit_s: float) -> str | None:
+    """Wait for the end of the session's process, or bring it about; what there is to tell the client."""
     poller = select.poll()
     poller.register(alive, select.POLLIN)
     poller.register(client, select.POLLRDHUP)
+    reason, killed = None, True
     try:
-        if alive not in dict(poller.poll()):
+        events = dict(poller.poll(limit_s * 1000 or None))
+        if not events:
+            reason = f"the session was ended after {limit_s:g} s, the server's --session-limit"
+            log(reason)
+        elif alive.fileno() in events:
+            killed = False
+        else:
             poller.unregister(client)
-            if not poller.poll(HANG_UP_GRACE_S * 1000):
-                log(f"client gone, session {session} killed")
-                os.kill(session, signal.SIGKILL)
-    except BaseException:
-        os.kill(session, signal.SIGKILL)
-        raise
-    return os.waitpid(session, 0)[1]
+            killed = not poller.poll(HANG_UP_GRACE_S * 1000)
+            if killed:
+                log("client gone, session killed")
+    finally:  # also when a signal stops the server
+        if killed:
+            os.kill(session, signal.SIGKILL)
+        status = os.waitpid(session, 0)[1]
+    if os.WIFSIGNALED(status) and not killed:
+        name = signal_name(os.WTERMSIG(status))
+        log(f"session ended by {name}")
+        reason = f"the process that ran the job was ended by {name}"
+    return reason
 
 
-def report_death(client: socket.socket, number: int) -> None:
-    """Tell the client why its session ended, as an RPC exception; it may be gone already."""
-    name = signal.Signals(number).name
-    log(f"session ended by {name}")
+def signal_name(number: int) -> str:
+    """``SIGSEGV`` and the like; real-time signals have none."""
     try:
-        _ffi_api.ReturnException(client.fileno(), f"the process that ran the job was ended by {name}")
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def tell_client(client: socket.socket, reason: str) -> None:
+    """Tell the client why its session ended, as an RPC exception; it may be gone already."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", TELL_LIMIT_S, 0))
+    try:
+        _ffi_api.ReturnException(client.fileno(), reason)
     except Exception as error:  # of whatever type TVM gives to a broken connection
-        log(f"client not told: {error}")
+        log(f"client not told: {str(error).partition(chr(10))[0]}")
 
 
 def log(message: str) -> None:

@@ -1,0 +1,213 @@
+#include "device_info.h"
+
+#include <glob.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "text.h"
+
+#define CPUFREQ "/sys/devices/system/cpu/cpu0/cpufreq/"
+
+enum { LINE = 8192 };
+
+/* Arm's part numbers, which /proc/cpuinfo gives in place of a name; the same table is in device_info.py. */
+static const struct {
+    const char *part, *name;
+} ARM_PARTS[] = {
+    {"0xd03", "Cortex-A53"},    {"0xd04", "Cortex-A35"},    {"0xd05", "Cortex-A55"},  {"0xd07", "Cortex-A57"},
+    {"0xd08", "Cortex-A72"},    {"0xd09", "Cortex-A73"},    {"0xd0a", "Cortex-A75"},  {"0xd0b", "Cortex-A76"},
+    {"0xd0c", "Neoverse-N1"},   {"0xd0d", "Cortex-A77"},    {"0xd40", "Neoverse-V1"}, {"0xd41", "Cortex-A78"},
+    {"0xd42", "Cortex-A78AE"},  {"0xd44", "Cortex-X1"},     {"0xd46", "Cortex-A510"}, {"0xd47", "Cortex-A710"},
+    {"0xd48", "Cortex-X2"},     {"0xd49", "Neoverse-N2"},   {"0xd4d", "Cortex-A715"}, {"0xd4e", "Cortex-X3"},
+    {"0xd4f", "Neoverse-V2"},   {"0xd80", "Cortex-A520"},   {"0xd81", "Cortex-A720"}, {"0xd82", "Cortex-X4"},
+};
+
+static FILE *open_under(const char *root, const char *path)
+{
+    char full[LINE];
+    snprintf(full, sizeof full, "%s%s", root, path);
+    return fopen(full, "re");
+}
+
+/* The first line of a file without its end; false where there is none. */
+static bool first_line(const char *root, const char *path, char *line, int size)
+{
+    FILE *file = open_under(root, path);
+    bool found = file != NULL && fgets(line, size, file) != NULL;
+    if (file != NULL)
+        fclose(file);
+    if (found)
+        line[strcspn(line, "\n")] = '\0';
+    return found && *line != '\0';
+}
+
+/* The value of a line `name : value`, or NULL; the line is cut. */
+static char *value_of(char *line, const char *name)
+{
+    size_t length = strlen(name);
+    if (strncmp(line, name, length) != 0 || strchr("\t :", line[length]) == NULL)
+        return NULL;
+    char *value = strchr(line, ':');
+    if (value == NULL)
+        return NULL;
+    value += 1 + strspn(value + 1, " \t");
+    value[strcspn(value, "\n")] = '\0';
+    return value;
+}
+
+static void write_features(FILE *out, char *features)
+{
+    fputs(", \"cpu_features\": [", out);
+    char *state, *word = features != NULL ? strtok_r(features, " ", &state) : NULL;
+    for (bool first = true; word != NULL; word = strtok_r(NULL, " ", &state), first = false) {
+        fputs(first ? "" : ", ", out);
+        write_json_string(out, word);
+    }
+    fputs("]", out);
+}
+
+static const char *part_name(const char *part)
+{
+    for (size_t i = 0; i < sizeof ARM_PARTS / sizeof *ARM_PARTS; i++)
+        if (strcmp(ARM_PARTS[i].part, part) == 0)
+            return ARM_PARTS[i].name;
+    return NULL;
+}
+
+/* The model's name, or those of all kinds of Arm core, and the first core's features. */
+static void write_cpu(FILE *out, const char *root)
+{
+    char line[LINE], features[LINE] = "", model[512] = "", *value;
+    bool arm = false, named = false;
+    FILE *file = open_under(root, "/proc/cpuinfo");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if ((value = value_of(line, "model name")) != NULL && !named) {
+            snprintf(model, sizeof model, "%s", value);
+            named = true;
+        } else if ((value = value_of(line, "CPU implementer")) != NULL) {
+            arm = strcmp(value, "0x41") == 0;
+        } else if ((value = value_of(line, "CPU part")) != NULL && !named && arm && part_name(value) != NULL) {
+            const char *name = part_name(value);
+            size_t length = strlen(model);
+            if (strstr(model, name) == NULL)
+                snprintf(model + length, sizeof model - length, "%s%s", length > 0 ? " + " : "", name);
+        } else if (*features == '\0' &&
+                   ((value = value_of(line, "flags")) != NULL || (value = value_of(line, "Features")) != NULL)) {
+            snprintf(features, sizeof features, "%s", value);
+        }
+    }
+    if (file != NULL)
+        fclose(file);
+    fputs(", \"cpu_model\": ", out);
+    write_json_string(out, *model != '\0' ? model : NULL);
+    write_features(out, features);
+}
+
+static void write_memory(FILE *out, const char *root)
+{
+    static const char *const NAMES[][2] = {{"MemTotal", "memory_total_mib"}, {"MemAvailable", "memory_available_mib"}};
+    for (size_t i = 0; i < 2; i++) {
+        char line[LINE], *value = NULL;
+        FILE *file = open_under(root, "/proc/meminfo");
+        while (file != NULL && value == NULL && fgets(line, sizeof line, file) != NULL)
+            value = value_of(line, NAMES[i][0]);
+        if (file != NULL)
+            fclose(file);
+        if (value != NULL)
+            fprintf(out, ", \"%s\": %ld", NAMES[i][1], atol(value) / 1024);
+        else
+            fprintf(out, ", \"%s\": null", NAMES[i][1]);
+    }
+}
+
+static void write_temperature(FILE *out, const char *root)
+{
+    char pattern[LINE], line[64];
+    bool known = false;
+    long hottest = 0;
+    glob_t zones;
+    snprintf(pattern, sizeof pattern, "%s/sys/class/thermal/thermal_zone*/temp", root);
+    if (glob(pattern, 0, NULL, &zones) == 0) {
+        for (size_t i = 0; i < zones.gl_pathc; i++) {
+            char *end;
+            if (!first_line("", zones.gl_pathv[i], line, sizeof line))
+                continue;
+            long milli = strtol(line, &end, 10);
+            if (end != line && (!known || milli > hottest))
+                hottest = milli, known = true;
+        }
+    }
+    globfree(&zones);
+    if (known)
+        fprintf(out, ", \"temperature_c\": %.1f", (double)hottest / 1000);
+    else
+        fputs(", \"temperature_c\": null", out);
+}
+
+static void write_clocks(FILE *out, const char *root)
+{
+    static const char *const NAMES[][2] = {{CPUFREQ "scaling_cur_freq", "clock_mhz"},
+                                           {CPUFREQ "cpuinfo_max_freq", "max_clock_mhz"}};
+    char line[256];
+    fputs(", \"governor\": ", out);
+    write_json_string(out, first_line(root, CPUFREQ "scaling_governor", line, sizeof line) ? line : NULL);
+    for (size_t i = 0; i < 2; i++)
+        if (first_line(root, NAMES[i][0], line, sizeof line))
+            fprintf(out, ", \"%s\": %ld", NAMES[i][1], atol(line) / 1000);
+        else
+            fprintf(out, ", \"%s\": null", NAMES[i][1]);
+}
+
+/* The file `versions`, a line `name version` for each library. */
+static void write_versions(FILE *out, const char *libraries)
+{
+    char line[512], name[256], version[256];
+    bool first = true;
+    FILE *file = open_under(libraries, "/versions");
+    fputs(", \"versions\": {", out);
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, "%255s %255s", name, version) != 2)
+            continue;
+        fputs(first ? "" : ", ", out);
+        write_json_string(out, name);
+        fputs(": ", out);
+        write_json_string(out, version);
+        first = false;
+    }
+    if (file != NULL)
+        fclose(file);
+    fputs("}", out);
+}
+
+char *device_info(const char *root, const char *libraries)
+{
+    char *json = NULL, system[200], emulated[LINE];
+    size_t size;
+    struct utsname name;
+    FILE *out = open_memstream(&json, &size);
+    if (out == NULL)
+        die(1, "no memory");
+    uname(&name);
+    snprintf(system, sizeof system, "%s %s", name.sysname, name.release);
+    fputs("{\"server\": \"native\", \"hostname\": ", out);
+    write_json_string(out, name.nodename);
+    fputs(", \"system\": ", out);
+    write_json_string(out, system);
+    fputs(", \"machine\": ", out);
+    write_json_string(out, name.machine);
+    write_cpu(out, root);
+    fprintf(out, ", \"cores\": %ld", sysconf(_SC_NPROCESSORS_ONLN));
+    write_memory(out, root);
+    write_temperature(out, root);
+    write_clocks(out, root);
+    snprintf(emulated, sizeof emulated, "%s/etc/ofa_tvm-emulated", root);
+    fprintf(out, ", \"emulated\": %s", access(emulated, F_OK) == 0 ? "true" : "false");
+    write_versions(out, libraries);
+    fputs("}", out);
+    fclose(out);
+    return json;
+}

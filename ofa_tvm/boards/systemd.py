@@ -1,0 +1,116 @@
+"""The RPC server as a unit of the board's systemd: it comes back after a reboot of the board, too."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from ofa_tvm.boards.registry import Board
+from ofa_tvm.boards.service import LIMIT_S, LOG_LINES, ServiceStatus
+from ofa_tvm.boards.ssh import CommandResult, SshConnection
+from ofa_tvm.errors import BoardSetUpError
+from ofa_tvm.measurement.local_farm import rpc_folder
+
+# A user's own systemd is found through a variable that a login without a terminal may lack.
+_FUNCTIONS = """
+if [ "$(id -u)" = 0 ]; then
+    units=/etc/systemd/system wanted_by=multi-user.target
+    systemd() { systemctl "$@"; }
+    journal() { journalctl "$@"; }
+else
+    units=$HOME/.config/systemd/user wanted_by=default.target
+    export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}"
+    systemd() { systemctl --user "$@"; }
+    journal() { journalctl --user "$@"; }
+fi
+"""
+_LINGER = "lingering is off"
+
+
+class SystemdService:
+    """A unit of the system if we are root there, else of the user."""
+
+    def __init__(self, connection: SshConnection, board: Board) -> None:
+        self._connection, self._board = connection, board
+        self._unit = f"ofa_tvm-{board.name}.service"
+
+    def start(self, command: list[str]) -> None:
+        """Write, enable and (re)start the unit.
+
+        Raises
+        ------
+        BoardSetUpError
+            There is no systemd, or it refuses.
+        BoardUnreachableError
+            The board does not answer.
+        """
+        template = (rpc_folder() / "provisioning" / "ofa_tvm.service").read_text()
+        unit = template.replace("@KEY@", self._board.key).replace("@COMMAND@", unit_command(command))
+        steps = f"""
+        command -v systemctl >/dev/null || {{ echo "there is no systemd; leave --systemd out" >&2; exit 1; }}
+        set -e
+        mkdir -p "$units"
+        printf '%s' {shlex.quote(unit)} | sed "s/@WANTED_BY@/$wanted_by/" >"$units/{self._unit}.new"
+        mv "$units/{self._unit}.new" "$units/{self._unit}"
+        systemd daemon-reload
+        systemd enable -q {self._unit}
+        systemd restart {self._unit}
+        [ "$(id -u)" = 0 ] || loginctl enable-linger 2>/dev/null || echo "{_LINGER}"
+        """
+        result = self._run(steps)
+        if result.code != 0:
+            raise BoardSetUpError(f"systemd of {self._board.name} did not start the RPC server: {result.reason}")
+        if _LINGER in result.stdout:
+            user = self._board.user
+            raise BoardSetUpError(
+                f"{self._board.name} ends its services when {user} logs out; allow them to stay: on the board type"
+                f" sudo loginctl enable-linger {user}, then start it again"
+            )
+
+    def stop(self) -> None:
+        """Stop the unit and remove it; there may be none.
+
+        Raises
+        ------
+        BoardUnreachableError
+            The board does not answer.
+        """
+        self._run(
+            f"""
+            [ -e "$units/{self._unit}" ] || exit 0
+            systemd disable -q --now {self._unit}
+            rm -f "$units/{self._unit}"
+            systemd daemon-reload
+            """
+        )
+
+    def status(self) -> ServiceStatus:
+        """What systemd and its journal say.
+
+        Raises
+        ------
+        BoardUnreachableError
+            The board does not answer.
+        """
+        steps = f"""
+        systemd is-active -q {self._unit} && echo yes || echo no
+        sed -n 's/^ExecStart=//p' "$units/{self._unit}" 2>/dev/null || echo
+        journal -q -n {LOG_LINES} -o cat -u {self._unit} 2>/dev/null
+        """
+        lines = self._run(steps).stdout.splitlines()
+        if len(lines) < 2:
+            return ServiceStatus(running=False)
+        return ServiceStatus(running=lines[0] == "yes", command=lines[1], log=tuple(lines[2:]))
+
+    def _run(self, steps: str) -> CommandResult:
+        return self._connection.run(f"{_FUNCTIONS}\n{steps}", LIMIT_S)
+
+
+def unit_command(command: list[str]) -> str:
+    """A command as systemd's ExecStart= reads it."""
+    return " ".join(_unit_word(word) for word in command)
+
+
+def _unit_word(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return escaped if re.fullmatch(r"[\w./:=+-]+", escaped) else f'"{escaped}"'

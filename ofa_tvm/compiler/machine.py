@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,39 +11,25 @@ from typing import Any, Literal
 from tvm.target import Target
 from tvm.target.codegen import (
     llvm_cpu_has_features,
+    llvm_get_cpu_archlist,
     llvm_get_cpu_features,
     llvm_get_system_cpu,
     llvm_get_system_triple,
 )
 
+from ofa_tvm.compiler.cpu_features import (
+    LINUX_FLAGS,
+    architecture_of,
+    cpu_features_of,
+    triple_of,
+    unsupported_features,
+)
 from ofa_tvm.errors import CompileError, InvalidTargetError
 from ofa_tvm.space.workload import Workload
 
 SHARED_MACS = 1_000_000
 
 _CPUINFO = Path("/proc/cpuinfo")
-
-# Instruction-set features of LLVM that an operating system or hypervisor may hide, with the kernel's
-# name for each. Tuning flags (``fast-*``) and privileged instructions are no concern of generated code.
-_LINUX_FLAGS = {
-    "x86_64": {
-        **{name: name for name in ("avx", "avx2", "fma", "f16c", "bmi2", "ssse3", "popcnt", "movbe", "adx", "gfni")},
-        **{name: name for name in ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "vaes", "vpclmulqdq")},
-        **{name: name for name in ("avx512ifma", "avx512vbmi", "sse4a", "xop", "fma4", "rdpid", "wbnoinvd")},
-        **{f"avx512{name}": f"avx512_{name}" for name in ("bf16", "bitalg", "vbmi2", "vnni", "vp2intersect")},
-        **{"avx512vpopcntdq": "avx512_vpopcntdq", "avx512fp16": "avx512_fp16", "avxvnni": "avx_vnni"},
-        **{f"amx-{name}": f"amx_{name}" for name in ("tile", "int8", "bf16")},
-        **{"sse3": "pni", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "bmi": "bmi1", "lzcnt": "abm", "sha": "sha_ni"},
-        **{name: name for name in ("movdiri", "movdir64b", "clwb", "clflushopt", "rdpru", "mwaitx", "rdseed")},
-    },
-    "aarch64": {
-        **{"fp-armv8": "fp", "neon": "asimd", "dotprod": "asimddp", "rdm": "asimdrdm"},
-        **{"fullfp16": "asimdhp", "fp16fml": "asimdfhm", "complxnum": "fcma", "jsconv": "jscvt", "fptoint": "frint"},
-        **{name: name for name in ("i8mm", "bf16", "sve", "sve2", "sme", "aes", "sha2", "sha3", "sm4")},
-        **{"lse": "atomics", "lse2": "uscat", "crc": "crc32", "rcpc": "lrcpc", "rcpc-immo": "ilrcpc"},
-        **{"flagm": "flagm", "altnzcv": "flagm2", "mops": "mops", "cssc": "cssc"},
-    },
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +86,12 @@ def _core_of(tvm_target: Target) -> Machine:
     if architecture == "aarch64":
         return Machine(lanes=8, vector_registers=16, multiply_adds_per_cycle=0.5)
     if architecture != "x86_64":
-        raise CompileError(f"no kernel templates for {_triple(tvm_target)}: x86-64 and aarch64 have them")
+        raise CompileError(f"no kernel templates for {triple_of(tvm_target)}: x86-64 and aarch64 have them")
     if llvm_cpu_has_features("avx512f", tvm_target):
         return Machine(lanes=16, vector_registers=32, multiply_adds_per_cycle=2)
     if llvm_cpu_has_features(["avx2", "fma"], tvm_target):
         return Machine(lanes=8, vector_registers=16, multiply_adds_per_cycle=2)
     return Machine(lanes=4, vector_registers=16, multiply_adds_per_cycle=1)
-
-
-def architecture_of(tvm_target: Target) -> str:
-    """The architecture a TVM target compiles for, as ``uname -m`` of a Linux device says it."""
-    return _architecture(_triple(tvm_target))
 
 
 def resolve_tvm_target(spec: Mapping[str, Any] | Literal["host"], threads: int) -> Target:
@@ -125,46 +107,37 @@ def resolve_tvm_target(spec: Mapping[str, Any] | Literal["host"], threads: int) 
     """
     options = _host() if spec == "host" else dict(spec)
     try:
-        return Target({**options, "num-cores": threads})
+        target = Target({**options, "num-cores": threads})
     except (ValueError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InvalidTargetError(f"TVM does not accept tvm_target {options}: {reason}") from error
+    if spec != "host" and target.kind.name == "llvm" and architecture_of(target) in LINUX_FLAGS:
+        _check_names(target)
+    return target
 
 
-def unsupported_features(tvm_target: Target, architecture: str, cpu_features: Iterable[str]) -> list[str]:
-    """Instruction-set features the compiler uses for a target that a device does not list, sorted; LLVM's names.
-
-    Parameters
-    ----------
-    architecture
-        Of the device, as its ``uname -m`` says.
-    cpu_features
-        As the device's ``/proc/cpuinfo`` lists them; none at all (no Linux) rules nothing out.
-    """
-    offered = set(cpu_features)
-    known = _LINUX_FLAGS.get(_architecture(architecture), {})
-    enabled = (str(name) for name in llvm_get_cpu_features(tvm_target))
-    return sorted(name for name in enabled if offered and name in known and known[name] not in offered)
-
-
-def cpu_features_of(cpuinfo: str) -> list[str]:
-    """The features that the text of ``/proc/cpuinfo`` lists for any of its cores, sorted; the kernel's names."""
-    lines = (line.partition(":") for line in cpuinfo.splitlines())
-    return sorted({flag for key, _, flags in lines if key.strip() in ("flags", "Features") for flag in flags.split()})
+def _check_names(target: Target) -> None:
+    """Refuse what LLVM would pass over: it compiles for a generic CPU where it doesn't know the name of one."""
+    cpu, attributes = target.attrs.get("mcpu"), [str(name) for name in target.attrs.get("mattr") or ()]
+    known = [str(name) for name in llvm_get_cpu_archlist(target)]
+    if cpu is not None and str(cpu) not in known:
+        matches = difflib.get_close_matches(str(cpu), known, n=1)
+        hint = f", did you mean {matches[0]!r}?" if matches else f"; it knows {', '.join(known)}"
+        raise InvalidTargetError(f"tvm_target.mcpu: LLVM knows no CPU {str(cpu)!r} for {triple_of(target)}{hint}")
+    for attribute in attributes:
+        if attribute[:1] not in ("+", "-"):
+            raise InvalidTargetError(f"tvm_target.mattr: write +{attribute} or -{attribute}, not {attribute!r}")
+    names = [attribute[1:] for attribute in attributes]
+    probe = Target({"kind": "llvm", "mtriple": triple_of(target), "mattr": [f"+{name}" for name in names]})
+    features = {str(name) for name in llvm_get_cpu_features(probe)}
+    for name in names:
+        if name not in features:
+            raise InvalidTargetError(f"tvm_target.mattr: LLVM knows no feature {name!r} of {triple_of(target)}")
 
 
 def _host() -> dict[str, Any]:
     triple, cpu = str(llvm_get_system_triple()), str(llvm_get_system_cpu())
     plain = {"kind": "llvm", "mtriple": triple, "mcpu": cpu}
     cpuinfo = _CPUINFO.read_text() if _CPUINFO.exists() else ""
-    hidden = unsupported_features(Target(plain), _architecture(triple), cpu_features_of(cpuinfo))
+    hidden = unsupported_features(Target(plain), architecture_of(Target(plain)), cpu_features_of(cpuinfo))
     return {**plain, "mattr": [f"-{name}" for name in hidden]} if hidden else plain
-
-
-def _triple(tvm_target: Target) -> str:
-    return str(tvm_target.attrs.get("mtriple") or llvm_get_system_triple())
-
-
-def _architecture(triple: str) -> str:
-    name = triple.partition("-")[0]
-    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from ofa_tvm.compiler.machine import architecture_of, machine_of, resolve_tvm_target, unsupported_features
+from ofa_tvm.compiler.cpu_features import architecture_of, unsupported_features
+from ofa_tvm.compiler.machine import machine_of, resolve_tvm_target
 from ofa_tvm.targets import Cpu, Target, known_targets, load_target, missing_features
 
 BOARDS = [name for name in known_targets() if load_target(name).tvm_target != "host"]

@@ -6,6 +6,7 @@
 # On standard input comes ADDRESS/PREFIX, once the board's end of the cable (eth0) is plugged in; an end of
 # the input instead means that whoever starts the board is gone.
 set -eu
+ulimit -c 0  # a crash on the board is not to fill the host with core files
 name=$1 base=$2 core=$3 cpuinfo=$4 folder=$5
 root=$folder/root
 

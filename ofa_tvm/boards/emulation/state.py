@@ -59,9 +59,7 @@ class EmulatedBoard:
             raise EmulationError(f"no emulated board in {folder}: {error.strerror}") from error
         except ValidationError as error:
             raise EmulationError(f"{path} is damaged: {error.errors()[0]['msg']}; stop the board") from error
-        return cls(
-            state.name, state.pid, state.address, USER, SSH_PORT, identity_file(folder), state.host_key, folder
-        )
+        return cls(state.name, state.pid, state.address, USER, SSH_PORT, identity_file(folder), state.host_key, folder)
 
     def save(self) -> None:
         """Write it for `load`."""
@@ -81,6 +79,21 @@ class _State(BaseModel):
 def init_script() -> Path:
     """The script that a board's first process runs."""
     return rpc_folder() / "emulated" / "init.sh"
+
+
+def board_folders(folder: Path) -> list[Path]:
+    """Folders below `folder` that belong to boards, running or not."""
+    return sorted(path for path in folder.glob("*") if host_key_file(path).exists())
+
+
+def host_key_file(folder: Path) -> Path:
+    """Where a board's folder has its own private key; the first file that is written there."""
+    return folder / "host_key"
+
+
+def log_file(folder: Path) -> Path:
+    """Where a board's folder has what its first processes say."""
+    return folder / "log"
 
 
 def identity_file(folder: Path) -> Path:

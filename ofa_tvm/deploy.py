@@ -91,7 +91,7 @@ def deploy(
     from ofa_tvm.bundle.deployment import find_deployment
     from ofa_tvm.compiler.kernel_bench import open_bench
 
-    with open_bench(device_target, workspace.records, tracker) as bench:
+    with open_bench(device_target, workspace.records, tracker, say) as bench:
         builder = CandidateBuilder(evaluator, bench, tune_minutes, say)
         deployment = find_deployment(front, latency, device_target.name, builder, max_attempts, say)
         deliver(deployment.chosen, latency, folder.metadata, device_target, bench.toolchain, directory, overwrite)

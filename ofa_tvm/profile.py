@@ -90,9 +90,8 @@ def _profile(
     space = folder.metadata.space
     architectures = subnets_to_profile(space, subnets, seed)
     network = load_supernet(folder)
-    with open_bench(target, workspace.records, tracker) as bench:
-        device = bench.device.name
-        say(f"device: {device}")
+    with open_bench(target, workspace.records, tracker, say) as bench:
+        say(f"device: {bench.farm.name}")
         profiler = SpaceProfiler(space, bench, network)
         done = len(kernels) - len(profiler.kernels_left(kernels))
         with progress(len(kernels), "kernels", done) as bar:
@@ -102,12 +101,13 @@ def _profile(
             profiler.measure_subnets(architectures, bar.advance)
         measured = profiler.measured_subnets(architectures)
         latencies_ms = profiler.measured_kernels()
+        device, emulated = bench.farm.name, target.emulated or bench.farm.emulated
     predictor = LatencyPredictor.fit(space, list(measured), list(measured.values()), latencies_ms, seed)
     predictor.save(workspace.latency_predictor, {"target": target.name, "device": device})
     return {
         "target": target.name,
         "device": device,
-        "emulated": target.emulated,
+        "emulated": emulated,
         "kernels": sum(kernel in latencies_ms for kernel in kernels),
         "kernels_failed": sum(kernel not in latencies_ms for kernel in kernels),
         "kernel_coverage": predictor.kernel_coverage,

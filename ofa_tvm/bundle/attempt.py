@@ -14,7 +14,7 @@ from ofa_tvm.evolution.front import Candidate
 from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.lowering.lower import LoweredSubnet, check_import, lower
 from ofa_tvm.measurement.job import SubnetJob
-from ofa_tvm.measurement.protocol import Measurement, measure
+from ofa_tvm.measurement.protocol import Measurement
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.training.characters import normalise
 from ofa_tvm.training.evaluation import Evaluator
@@ -49,7 +49,7 @@ class Attempt:
 
 
 class CandidateBuilder:
-    """Builds and measures candidates on one device.
+    """Builds and measures candidates, on whichever device is free.
 
     Parameters
     ----------
@@ -101,9 +101,9 @@ class CandidateBuilder:
         self._built += 1
         job = self._compile(lowered, bench.folder / f"library_{self._built}.so")
         # 6. Run it on the device: the same output again; then measure it.
-        output = bench.device.run(job, lowered.sample_input)
+        output = bench.farm.run(job, lowered.sample_input)
         error = check_outputs("library on the device", lowered.sample_output, output)
-        measurement = measure(bench.device, job, bench.reference, bench.target.measurement)
+        measurement = bench.farm.measure(job, bench.reference, bench.target.measurement)
         self._say(
             f"measured {measurement.median_ms:.4g} ms (spread {measurement.spread:.1%}, drift {measurement.drift:.1%}) "
             f"and {accuracy.accuracy:.1%}; relative error {error:.1e}"

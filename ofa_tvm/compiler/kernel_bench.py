@@ -1,10 +1,9 @@
-"""Kernels built and measured on a device, every outcome recorded at once."""
+"""Kernels built and measured on a farm of devices, every outcome recorded at once."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,10 +11,9 @@ from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.linking import link_library
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
-from ofa_tvm.measurement.device import Device
-from ofa_tvm.measurement.devices import open_device
+from ofa_tvm.measurement.devices import open_farm
+from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import KernelJob
-from ofa_tvm.measurement.protocol import CHUNK_JOBS, measure_many
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import Target
@@ -25,8 +23,10 @@ REFERENCE = Workload("pointwise", 64, 64, 16, 16, activation="relu")
 
 
 @contextlib.contextmanager
-def open_bench(target: Target, records: Path, tracker: str | None = None) -> Iterator[KernelBench]:
-    """A bench on the target's device, for as long as the context lasts.
+def open_bench(
+    target: Target, records: Path, tracker: str | None = None, say: Callable[[str], None] = lambda _line: None
+) -> Iterator[KernelBench]:
+    """A bench on the target's devices, for as long as the context lasts; `say` is told what happens to them.
 
     Raises
     ------
@@ -35,17 +35,17 @@ def open_bench(target: Target, records: Path, tracker: str | None = None) -> Ite
     InvalidRecordError
         As `RecordStore`.
     UsageError, DeviceError
-        As `open_device`.
+        As `open_farm`.
     """
     toolchain = Toolchain.of(target)
     store = RecordStore(records)
     objects = KernelObjects(toolchain.tvm_target, toolchain.machine)
-    with open_device(target, tracker) as device, tempfile.TemporaryDirectory(prefix="ofa_tvm.") as folder:
-        yield KernelBench(target, toolchain, objects, device, store, Path(folder))
+    with open_farm(target, tracker, say) as farm, tempfile.TemporaryDirectory(prefix="ofa_tvm.") as folder:
+        yield KernelBench(target, toolchain, objects, farm, store, Path(folder))
 
 
 class KernelBench:
-    """Measures kernels of one target on its device.
+    """Measures kernels of one target on its devices.
 
     Parameters
     ----------
@@ -58,14 +58,14 @@ class KernelBench:
         target: Target,
         toolchain: Toolchain,
         objects: KernelObjects,
-        device: Device,
+        farm: Farm,
         store: RecordStore,
         folder: Path,
     ) -> None:
         self.target = target
         self.toolchain = toolchain
         self.objects = objects
-        self.device = device
+        self.farm = farm
         self.store = store
         self.folder = folder
         self._libraries = 0
@@ -89,14 +89,14 @@ class KernelBench:
         on_done
             Called with the number of kernels recorded since the last call.
         deadline_s
-            On `time.monotonic`: measuring ends after the chunk during which it passes.
+            On `time.monotonic`: measuring ends after the chunks during which it passes.
 
         Raises
         ------
         CompileError
             A kernel can't be built.
         MeasurementError, DeviceError
-            The reference kernel fails, or the device is gone. A kernel that fails is a record.
+            The reference kernel fails, or there is no device left. A kernel that fails is a record.
         OutputError
             The records can't be written.
         """
@@ -104,23 +104,21 @@ class KernelBench:
         if not kernels:
             return
         jobs = self._jobs(kernels)
-        for start in range(0, len(jobs), CHUNK_JOBS):
-            chunk = jobs[start : start + CHUNK_JOBS]
-            outcomes = measure_many(self.device, chunk, self.reference, self.target.measurement)
-            for job, outcome in zip(chunk, outcomes, strict=True):
-                parameters = kernels[job.workload].to_dict()
+        outcomes = self.farm.measure_many(jobs, self.reference, self.target.measurement, deadline_s)
+        with contextlib.closing(outcomes):
+            for index, outcome in outcomes:
+                workload = jobs[index].workload
+                parameters = kernels[workload].to_dict()
                 self.store.append(
-                    KernelRecord(target=self.target.name, workload=job.workload, parameters=parameters, outcome=outcome)
+                    KernelRecord(target=self.target.name, workload=workload, parameters=parameters, outcome=outcome)
                 )
                 on_done(1)
-            if time.monotonic() > deadline_s:
-                return
 
     def _jobs(self, kernels: Mapping[Workload, Parameters]) -> list[KernelJob]:
         """Build one library of these kernels; a job for each of them."""
         self._libraries += 1
         library = self.folder / f"kernels_{self._libraries}.so"
-        if self.device.needs_library:
+        if self.farm.needs_library:
             objects = self.objects.get(kernels, kernels.__getitem__)
             link_library(library, objects, self.toolchain.cross_compiler)
         machine = self.toolchain.machine

@@ -1,5 +1,7 @@
-"""Measurement: run libraries on a device over TVM RPC, time them by one protocol, keep append-only records.
+"""Measurement: run libraries on devices over TVM RPC, time them by one protocol, keep append-only records.
 
-`devices.open_device` gives a `device.Device` for a target; `protocol.measure_many` times `job` after `job` on it
-between two runs of a reference kernel; `records.RecordStore` keeps what came out, so that nothing is measured twice.
+`devices.open_farm` gives a `farm.Farm` for a target: all its devices at once, found by a `sources.DeviceSource`. A
+`run.Run` shares `job` after `job` out among them in a `chunk.Chunk` each, between two runs of a reference kernel;
+`crew.Crew` knows which devices are there and which are set aside. `records.RecordStore` keeps what came out, so
+that nothing is measured twice.
 """

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from ofa_tvm.measurement.job import Job, SubnetJob
+from ofa_tvm.errors import MeasurementError
+from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
 from ofa_tvm.targets import MeasurementProtocol
 
 Float32Array = npt.NDArray[np.float32]
 
 
 class Device(ABC):
-    """Somewhere to run jobs; a job that fails leaves the device fit for the next one."""
+    """Somewhere to run jobs, one after the other.
+
+    A job that fails may end the connection, as `is_open` says; then the device is connected to anew for the next job.
+    """
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What this is, for records: the device key and where it was reached, or which cost model."""
+        """What this is, for records: the device key, host and CPU, or which cost model."""
 
     @property
     @abstractmethod
@@ -27,8 +32,13 @@ class Device(ABC):
         """Whether its latencies say nothing about real hardware."""
 
     @property
-    def needs_library(self) -> bool:
-        """Whether a job's library has to exist for `time`; a cost model reads only the workloads."""
+    def versions(self) -> Mapping[str, str]:
+        """Of what runs on the device, as far as known, for records."""
+        return {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can take another job."""
         return True
 
     @abstractmethod
@@ -52,3 +62,30 @@ class Device(ABC):
         MeasurementError, DeviceError
             As for `time`.
         """
+
+    @abstractmethod
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
+        """Output of the kernel on the device, float32 of the last of ``job.shapes``, for inputs of the others.
+
+        Raises
+        ------
+        MeasurementError, DeviceError
+            As for `time`.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most have no connection
+        """End the connection, also under a job that runs, from any thread; a closed device takes no more jobs."""
+
+
+def check_shapes(job: KernelJob | SubnetJob, inputs: Sequence[Float32Array]) -> None:
+    """Refuse inputs of other shapes than the job's.
+
+    Raises
+    ------
+    MeasurementError
+        They differ.
+    """
+    wanted = [job.input_shape] if isinstance(job, SubnetJob) else list(job.shapes[:-1])
+    given = [array.shape for array in inputs]
+    if given != wanted:
+        raise MeasurementError(f"{job.label} takes inputs of shapes {wanted}, not {given}")

@@ -1,4 +1,4 @@
-"""From a target to a device that jobs can be measured on."""
+"""From a target to the devices that jobs can be measured on."""
 
 from __future__ import annotations
 
@@ -9,29 +9,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ofa_tvm.errors import TrackerUnreachableError
-from ofa_tvm.measurement.device import Device
+from ofa_tvm.measurement.crew import Say
+from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.local_farm import local_farm
-from ofa_tvm.measurement.null_device import NullDevice
-from ofa_tvm.measurement.rpc_device import RpcDevice
-from ofa_tvm.measurement.tracker import TrackerAddress, summarize
+from ofa_tvm.measurement.sources import DeviceSource, LocalSource, NullSource, TrackerSource
+from ofa_tvm.measurement.tracker import RETURN_LIMIT_S, TrackerAddress, summarize
 from ofa_tvm.targets import Target
 
 TRACKER_VARIABLE = "OFA_TVM_TRACKER"
+FREE_LIMIT_S = 10.0
 _CPUINFO = Path("/proc/cpuinfo")
 
 
 @contextlib.contextmanager
-def open_device(target: Target, tracker: str | None = None) -> Iterator[Device]:
-    """The target's device, for as long as the context lasts.
+def open_farm(target: Target, tracker: str | None = None, say: Say = lambda _line: None) -> Iterator[Farm]:
+    """The target's devices, for as long as the context lasts.
 
-    The tracker is `tracker`, else that in ``OFA_TVM_TRACKER``, else that of the target. ``rpc`` takes the
-    device there. ``local`` takes it there too if one with its key is free; otherwise it starts a tracker and
-    a server of its own, and stops them at the end. Call it from a thread that outlives the context.
+    The tracker is `tracker`, else that in ``OFA_TVM_TRACKER``, else that of the target. ``rpc`` takes all free
+    devices there, those that become free later, too. ``local`` takes them there too if one with its key is free;
+    otherwise it starts a tracker and a server of its own, and stops them at the end. Call it from a thread that
+    outlives the context.
 
     Parameters
     ----------
     tracker
         ``host:port``.
+    say
+        Told, a line at a time, what happens to the devices.
 
     Raises
     ------
@@ -42,23 +46,24 @@ def open_device(target: Target, tracker: str | None = None) -> Iterator[Device]:
     DeviceUnavailableError
         The tracker has no free device of this key, or the local server does not start.
     """
-    if target.device.kind == "null":
-        yield NullDevice(target)
-        return
     given = tracker or os.environ.get(TRACKER_VARIABLE)
-    address = (
-        TrackerAddress.parse(given) if given else TrackerAddress(target.device.tracker_host, target.device.tracker_port)
-    )
-    key = target.device.key
+    device = target.device
+    address = TrackerAddress.parse(given) if given else TrackerAddress(device.tracker_host, device.tracker_port)
     with contextlib.ExitStack() as stack:
-        if target.device.kind == "rpc" or _has_free_device(address, key, must_answer=bool(given)):
-            device = RpcDevice(target, f"{key} by RPC tracker {address}", lambda: address)
+        source: DeviceSource
+        limit_s = FREE_LIMIT_S
+        if device.kind == "null":
+            source = NullSource(target)
+        elif device.kind == "rpc" or _has_free_device(address, device.key, must_answer=bool(given)):
+            source = TrackerSource(target, address)
+            # A device in use becomes free; one that is not even registered comes back soon or not at all.
+            limit_s = FREE_LIMIT_S if device.key in summarize(address).registered else RETURN_LIMIT_S
         else:
-            farm = stack.enter_context(local_farm(target))
-            device = RpcDevice(target, f"{key}: {cpu_model()}", farm.ensure_running)
-        stack.callback(device.close)
-        device.open()
-        yield device
+            source = LocalSource(target, stack.enter_context(local_farm(target)), f"{device.key}: {cpu_model()}")
+        farm = Farm(source, say)
+        stack.callback(farm.close)
+        farm.open(limit_s)
+        yield farm
 
 
 def _has_free_device(address: TrackerAddress, key: str, must_answer: bool) -> bool:

@@ -67,7 +67,7 @@ class LocalFarm:
             "server.py", "--tracker", str(self._tracker), "--key", device.key, "--threads", str(self._target.threads)
         )
         if not self._becomes_free(self._tracker, READY_LIMIT_S):
-            raise DeviceUnavailableError(f"the local RPC server did not start: {self._last_log_line()}")
+            raise DeviceUnavailableError(f"the local RPC server did not start: {self.last_log_line()}")
         return self._tracker
 
     def stop(self) -> None:
@@ -109,7 +109,8 @@ class LocalFarm:
             time.sleep(POLL_PERIOD_S)
         return False
 
-    def _last_log_line(self) -> str:
+    def last_log_line(self) -> str:
+        """What the server said last, for messages."""
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"it was silent for {READY_LIMIT_S:.0f} s"
 

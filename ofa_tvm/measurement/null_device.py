@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import tvm
 from tvm.runtime.vm import VirtualMachine
 from typing_extensions import override
 
 from ofa_tvm.errors import MeasurementError
-from ofa_tvm.measurement.device import Device, Float32Array
+from ofa_tvm.measurement.device import Device, Float32Array, check_shapes
 from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
-from ofa_tvm.measurement.rpc_session import first_tensor
+from ofa_tvm.measurement.rpc_session import first_tensor, one_line
 from ofa_tvm.space.workload import Kind, Workload
 from ofa_tvm.targets import MeasurementProtocol, Target
 
@@ -43,11 +46,6 @@ class NullDevice(Device):
     def emulated(self) -> bool:
         return True
 
-    @property
-    @override
-    def needs_library(self) -> bool:
-        return False
-
     @override
     def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
         latency_ms = (
@@ -59,14 +57,29 @@ class NullDevice(Device):
 
     @override
     def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
-        if inputs.shape != job.input_shape:
-            raise MeasurementError(f"{job.label} takes an input of shape {job.input_shape}, not {inputs.shape}")
+        check_shapes(job, [inputs])
+
+        def execute(module: Any) -> Any:
+            return first_tensor(VirtualMachine(module, tvm.cpu())["main"](tvm.runtime.tensor(inputs, tvm.cpu())))
+
+        return self._execute(job, execute)
+
+    @override
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
+        check_shapes(job, inputs)
+
+        def execute(module: Any) -> Any:
+            output = tvm.runtime.empty(job.shapes[-1], "float32")
+            module[job.function](*map(tvm.runtime.tensor, inputs), output)
+            return output
+
+        return self._execute(job, execute)
+
+    def _execute(self, job: Job, action: Callable[[Any], Any]) -> Float32Array:
         try:
-            machine = VirtualMachine(tvm.runtime.load_module(str(job.library)), tvm.cpu())
-            output = machine["main"](tvm.runtime.tensor(inputs, tvm.cpu()))
+            return np.asarray(action(tvm.runtime.load_module(str(job.library))).numpy(), dtype=np.float32)
         except Exception as error:  # TVM raises builtin types of all kinds
-            raise MeasurementError(f"{job.label} failed on {self.name}: {error}") from error
-        return np.asarray(first_tensor(output).numpy(), dtype=np.float32)
+            raise MeasurementError(f"{job.label} failed on {self.name}: {one_line(error)}") from error
 
 
 def kernel_ms(workload: Workload) -> float:

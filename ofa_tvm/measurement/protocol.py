@@ -3,18 +3,20 @@
 1. A job is run a few times to warm up and to see how long a run takes.
 2. Each of ``repeats`` samples is the mean of as many runs as last ``min_repeat_ms``.
 3. The latency is the median of the samples; their interquartile range over the median is the spread.
-4. Jobs are measured in chunks. A reference kernel is measured before and after each; the relative change
-   of its latency is the drift. A chunk that drifted by more than ``max_drift`` is measured again, twice at
-   most; then the attempt with the least drift is kept, and says how much it drifted.
-5. A job that fails is a value like any other, and is not tried again.
+4. Jobs are measured in chunks, each on one device. A reference kernel is measured there before and after; the
+   relative change of its latency is the drift. A chunk that drifted by more than ``max_drift`` is measured again:
+   on other devices if there are any, else twice at most on the same; then the attempt with the least drift is
+   kept, and says how much it drifted.
+5. A job that fails is tried once more: on another device, or if there is none, over a new connection. A job that
+   failed twice is a value like any other, and is not tried again.
 """
 
 from __future__ import annotations
 
-import itertools
+import functools
 import platform
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,13 +25,7 @@ from typing import ClassVar
 from pydantic import ConfigDict
 
 import ofa_tvm
-from ofa_tvm.errors import MeasurementError
 from ofa_tvm.measurement.device import Device
-from ofa_tvm.measurement.job import Job, KernelJob
-from ofa_tvm.targets import MeasurementProtocol
-
-CHUNK_JOBS = 16
-MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,7 @@ class Measurement:
     timestamp
         ISO 8601, UTC.
     versions
-        Of this package, TVM and Python, on the host.
+        Of this package, TVM and Python, on the host; of what runs on the device with ``device`` before, if known.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -81,39 +77,6 @@ class MeasurementFailure:
 Outcome = Measurement | MeasurementFailure
 
 
-def measure(device: Device, job: Job, reference: KernelJob, protocol: MeasurementProtocol) -> Measurement:
-    """Measure one job.
-
-    Raises
-    ------
-    MeasurementError
-        The job failed, or the reference kernel did.
-    DeviceError
-        The device can't be reached.
-    """
-    (outcome,) = measure_many(device, [job], reference, protocol)
-    if isinstance(outcome, MeasurementFailure):
-        raise MeasurementError(outcome.error)
-    return outcome
-
-
-def measure_many(
-    device: Device, jobs: Iterable[Job], reference: KernelJob, protocol: MeasurementProtocol
-) -> Iterator[Outcome]:
-    """Measure jobs in order, one outcome each; outcomes come a chunk at a time.
-
-    Raises
-    ------
-    MeasurementError
-        The reference kernel failed, without which nothing can be judged.
-    DeviceError
-        The device can't be reached.
-    """
-    remaining = iter(jobs)
-    while chunk := list(itertools.islice(remaining, CHUNK_JOBS)):
-        yield from _measure_chunk(device, chunk, reference, protocol)
-
-
 def median_and_spread(samples_ms: Sequence[float]) -> tuple[float, float]:
     """Median, and interquartile range over the median."""
     median_ms = statistics.median(samples_ms)
@@ -123,61 +86,38 @@ def median_and_spread(samples_ms: Sequence[float]) -> tuple[float, float]:
     return median_ms, (upper - lower) / median_ms
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """Samples of a chunk's jobs, or errors, between two reference latencies."""
-
-    results: list[tuple[float, ...] | str]
-    before_ms: float
-    after_ms: float
-
-    @property
-    def drift(self) -> float:
-        return abs(self.after_ms - self.before_ms) / self.before_ms
-
-
-def _measure_chunk(
-    device: Device, jobs: Sequence[Job], reference: KernelJob, protocol: MeasurementProtocol
-) -> Iterator[Outcome]:
-    attempts: list[_Attempt] = []
-    failures: dict[int, str] = {}
-    while len(attempts) < MAX_ATTEMPTS and not (attempts and attempts[-1].drift <= protocol.max_drift):
-        before_ms = statistics.median(device.time(reference, protocol))
-        results = [failures.get(index) or _time(device, job, protocol) for index, job in enumerate(jobs)]
-        failures = {index: result for index, result in enumerate(results) if isinstance(result, str)}
-        after_ms = statistics.median(device.time(reference, protocol))
-        attempts.append(_Attempt(results, before_ms, after_ms))
-        if len(failures) == len(jobs):
-            break
-    best = min(attempts, key=lambda attempt: attempt.drift)
-    timestamp, versions = datetime.now(UTC).isoformat(timespec="seconds"), _versions()
-    for index, result in enumerate(best.results):
-        if index in failures or isinstance(result, str):
-            yield MeasurementFailure(failures[index], device.name, timestamp, versions)
-            continue
-        median_ms, spread = median_and_spread(result)
-        yield Measurement(
-            samples_ms=result,
-            median_ms=median_ms,
-            min_ms=min(result),
-            spread=spread,
-            drift=best.drift,
-            reference_ms=(best.before_ms + best.after_ms) / 2,
-            device=device.name,
-            emulated=device.emulated,
-            timestamp=timestamp,
-            versions=versions,
-        )
+def measurement(
+    device: Device, samples_ms: tuple[float, ...], before_ms: float, after_ms: float, timestamp: str
+) -> Measurement:
+    """What samples between two latencies of the reference kernel amount to."""
+    median_ms, spread = median_and_spread(samples_ms)
+    return Measurement(
+        samples_ms=samples_ms,
+        median_ms=median_ms,
+        min_ms=min(samples_ms),
+        spread=spread,
+        drift=relative_drift(before_ms, after_ms),
+        reference_ms=(before_ms + after_ms) / 2,
+        device=device.name,
+        emulated=device.emulated,
+        timestamp=timestamp,
+        versions={**host_versions(), **device.versions},
+    )
 
 
-def _time(device: Device, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...] | str:
-    try:
-        return device.time(job, protocol)
-    except MeasurementError as error:
-        return str(error)
+def relative_drift(before_ms: float, after_ms: float) -> float:
+    """Change of the reference kernel's latency."""
+    return abs(after_ms - before_ms) / before_ms
 
 
-def _versions() -> dict[str, str]:
+def now() -> str:
+    """Time stamp of a record."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@functools.cache
+def host_versions() -> dict[str, str]:
+    """Of this package, TVM and Python, here."""
     return {
         "ofa_tvm": ofa_tvm.__version__,
         "apache-tvm": version("apache-tvm"),

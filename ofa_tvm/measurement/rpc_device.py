@@ -1,42 +1,51 @@
-"""A device behind TVM RPC that survives what happens to its sessions."""
+"""A device behind TVM RPC: one session, closed by the first failure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from typing_extensions import override
 
 from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
-from ofa_tvm.measurement.device import Device, Float32Array
-from ofa_tvm.measurement.job import Job, SubnetJob
-from ofa_tvm.measurement.rpc_session import RpcSession
-from ofa_tvm.measurement.tracker import TrackerAddress, request_device
+from ofa_tvm.measurement.device import Device, Float32Array, check_shapes
+from ofa_tvm.measurement.device_info import DeviceInfo
+from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
+from ofa_tvm.measurement.rpc_session import RpcSession, one_line
+from ofa_tvm.measurement.tracker import SessionOffer
 from ofa_tvm.targets import MeasurementProtocol, Target
 
 Result = TypeVar("Result")
 
-FREE_LIMIT_S = 10.0
-OPEN_ATTEMPTS = 2
-
 
 class RpcDevice(Device):
-    """The device with the target's key at a tracker.
+    """The device that an offer of the tracker names.
 
     Parameters
     ----------
-    name
-        Of the device, for records.
-    find_tracker
-        Called before each new session, because a tracker and a server that have died may be started again then.
+    name_of
+        The device's name, from what it says about itself.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        It does not answer.
     """
 
-    def __init__(self, target: Target, name: str, find_tracker: Callable[[], TrackerAddress]) -> None:
+    def __init__(self, target: Target, offer: SessionOffer, name_of: Callable[[DeviceInfo | None], str]) -> None:
         self._target = target
-        self._name = name
-        self._find_tracker = find_tracker
-        self._tracker = find_tracker()
         self._session: RpcSession | None = None
+        try:
+            self._session = RpcSession(offer)
+        except Exception as error:  # TVM turns a failure on the device into whatever type has the name it was sent
+            reason = one_line(error)
+        if self._session is None:
+            raise DeviceUnavailableError(
+                f"{target.device.key} does not answer at {offer.host}:{offer.port} ({reason});"
+                f" start it again: python -m ofa_tvm.devices start {target.name}"
+            )
+        self._info = self._session.info
+        self._name = name_of(self._info)
 
     @property
     @override
@@ -46,7 +55,17 @@ class RpcDevice(Device):
     @property
     @override
     def emulated(self) -> bool:
-        return self._target.emulated
+        return self._target.emulated or bool(self._info and self._info.emulated)
+
+    @property
+    @override
+    def versions(self) -> Mapping[str, str]:
+        return self._info.device_versions if self._info else {}
+
+    @property
+    @override
+    def is_open(self) -> bool:
+        return self._session is not None
 
     @override
     def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
@@ -54,60 +73,31 @@ class RpcDevice(Device):
 
     @override
     def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
-        timeout_s = self._target.measurement.timeout_s
-        return self._attempt(job, lambda session: session.run(job, inputs, timeout_s))
+        check_shapes(job, [inputs])
+        return self._attempt(job, lambda session: session.run(job, inputs, self._target.measurement.timeout_s))
 
-    def open(self) -> None:
-        """Open a session now rather than at the first job, to see whether the device is there.
+    @override
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
+        check_shapes(job, inputs)
+        return self._attempt(job, lambda session: session.run_kernel(job, inputs, self._target.measurement.timeout_s))
 
-        Raises
-        ------
-        DeviceError
-            It is not, or it did not answer at two attempts.
-        """
-        self._current_session()
-
+    @override
     def close(self) -> None:
-        """End the session, if there is one; the next job opens another."""
         session, self._session = self._session, None
         if session is not None:
             session.close()
 
     def _attempt(self, job: Job, action: Callable[[RpcSession], Result]) -> Result:
-        """Do it in the current session or a new one; a session in which anything failed is not used again."""
-        session = self._current_session()
+        """Do it in the session, which is not used again after anything failed in it."""
+        session = self._session
+        if session is None:
+            raise DeviceUnavailableError(f"the connection to {self.name} is closed")
         try:
             return action(session)
-        except Exception as error:  # TVM turns a failure on the device into whatever type has the name it was sent
+        except Exception as error:  # as above
             reason = one_line(error)
         except BaseException:
             self.close()
             raise
         self.close()
         raise MeasurementError(f"{job.label} failed on {self.name}: {reason}")
-
-    def _current_session(self) -> RpcSession:
-        if self._session is None:
-            self._session = self._open_session(attempts=OPEN_ATTEMPTS)
-        return self._session
-
-    def _open_session(self, attempts: int) -> RpcSession:
-        """An offer may expire before it is taken up, so one failure says nothing yet."""
-        self._tracker = self._find_tracker()
-        offer = request_device(self._tracker, self._target.device.key, FREE_LIMIT_S)
-        try:
-            return RpcSession(offer)
-        except Exception as error:  # as above
-            reason = one_line(error)
-        if attempts > 1:
-            return self._open_session(attempts - 1)
-        raise DeviceUnavailableError(
-            f"{self.name} does not answer at {offer.host}:{offer.port} ({reason}); start its rpc/server.py again"
-        )
-
-
-def one_line(error: Exception) -> str:
-    """The line of TVM's error that says what happened, without its stack traces."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith(("Traceback", "File ", "Stack trace", "[bt]"))]
-    return told[-1] if told else type(error).__name__

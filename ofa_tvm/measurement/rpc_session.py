@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from tvm import rpc
 
 from ofa_tvm.measurement.deadline import shut_connections, within
 from ofa_tvm.measurement.device import Float32Array
+from ofa_tvm.measurement.device_info import INFO_FUNCTION, DeviceInfo
 from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
 from ofa_tvm.measurement.rpc_caches import ArgumentCache, LibraryCache
 from ofa_tvm.measurement.tracker import SessionOffer
@@ -26,6 +27,11 @@ MAX_RUNS_PER_SAMPLE = 1_000_000
 
 class RpcSession:
     """A session on the device that an offer of the tracker names.
+
+    Attributes
+    ----------
+    info
+        What the device says about itself; None from a server that can't tell, such as TVM's own.
 
     Raises
     ------
@@ -42,6 +48,7 @@ class RpcSession:
         self._cpu: Any = self._remote.cpu(0)
         self._libraries = LibraryCache(self._remote)
         self._arguments = within(CONNECT_LIMIT_S, lambda: ArgumentCache(self._remote), self.close)
+        self.info = within(CONNECT_LIMIT_S, self._ask_info, self.close)
 
     def close(self) -> None:
         """Cut the connection, also under a call that waits; the server ends the session's process."""
@@ -59,6 +66,24 @@ class RpcSession:
             return np.asarray(first_tensor(output).numpy(), dtype=np.float32)
 
         return self._call(timeout_s, execute)
+
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array], timeout_s: float) -> Float32Array:
+        """Output of the kernel."""
+
+        def execute() -> Float32Array:
+            output = tvm.runtime.empty(job.shapes[-1], "float32", self._cpu)
+            arguments = [tvm.runtime.tensor(array, self._cpu) for array in inputs]
+            self._libraries.module(job.library)[job.function](*arguments, output)
+            return np.asarray(output.numpy(), dtype=np.float32)
+
+        return self._call(timeout_s, execute)
+
+    def _ask_info(self) -> DeviceInfo | None:
+        try:
+            ask = self._remote.get_function(INFO_FUNCTION)
+        except Exception:  # of whatever type the server's refusal arrives as
+            return None
+        return DeviceInfo.parse(str(ask()))
 
     def _call(self, timeout_s: float, call: Callable[[], Result]) -> Result:
         return within(timeout_s, call, self.close)
@@ -92,3 +117,10 @@ def runs_per_sample(estimate_ms: float, min_repeat_ms: float) -> int:
 def first_tensor(output: Any) -> Any:
     """The output itself, or the only element of a tuple of one."""
     return output[0] if isinstance(output, (tuple, list, tvm.ir.Array)) else output
+
+
+def one_line(error: Exception) -> str:
+    """The line of TVM's error that says what happened, without its stack traces."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Traceback", "File ", "Stack trace", "[bt]"))]
+    return told[-1] if told else type(error).__name__

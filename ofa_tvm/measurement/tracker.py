@@ -7,13 +7,14 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tvm.rpc import base
 
 from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError, UsageError
 
 ANSWER_LIMIT_S = 5.0
+CLAIM_LIMIT_S = 1.0
 POLL_PERIOD_S = 0.05
 RETURN_LIMIT_S = 2.0
 
@@ -54,10 +55,22 @@ class SessionOffer:
 
 @dataclass(frozen=True, slots=True)
 class TrackerSummary:
-    """Devices by key: how many are registered and how many of them are free."""
+    """What a tracker knows, by device key.
+
+    Attributes
+    ----------
+    registered, free
+        How many devices are registered, and how many of them are free.
+    pending
+        How many requests wait. One whose client has gone is counted until the next device becomes free.
+    addresses
+        ``host:port`` of the registered devices' servers.
+    """
 
     registered: dict[str, int]
     free: dict[str, int]
+    pending: dict[str, int] = field(default_factory=dict)
+    addresses: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         devices = [f"{key} ({self.free.get(key, 0)} of {count} free)" for key, count in sorted(self.registered.items())]
@@ -77,9 +90,41 @@ def summarize(address: TrackerAddress) -> TrackerSummary:
         code, summary = base.recvjson(tracker)
         if code != base.TrackerCode.SUCCESS:
             raise ValueError(f"answer {code}")
-        keys = [str(server["key"]).removeprefix("server:") for server in summary["server_info"]]
-        free = {str(key): int(queue["free"]) for key, queue in summary["queue_info"].items()}
-        return TrackerSummary(registered={key: keys.count(key) for key in keys}, free=free)
+        addresses: dict[str, tuple[str, ...]] = {}
+        for server in summary["server_info"]:
+            key = str(server["key"]).removeprefix("server:")
+            host, port = server["addr"]
+            addresses[key] = (*addresses.get(key, ()), f"{host}:{port}")
+        queues = {str(key): queue for key, queue in summary["queue_info"].items()}
+        return TrackerSummary(
+            registered={key: len(of_key) for key, of_key in addresses.items()},
+            free={key: int(queue["free"]) for key, queue in queues.items()},
+            pending={key: int(queue["pending"]) for key, queue in queues.items()},
+            addresses=addresses,
+        )
+
+
+def claim_device(address: TrackerAddress, key: str) -> SessionOffer | None:
+    """Take a device with this key that is free right now; None if there is none, or somebody else was quicker.
+
+    Raises
+    ------
+    TrackerUnreachableError
+        Nothing there answers as a tracker does.
+    """
+    if not summarize(address).free.get(key):
+        return None
+    with _conversation(address) as tracker:
+        base.sendjson(tracker, [base.TrackerCode.REQUEST, key, "", 1])
+        tracker.settimeout(CLAIM_LIMIT_S)
+        try:
+            code, offer = base.recvjson(tracker)
+        except TimeoutError:  # closing the connection withdraws the request
+            return None
+        if code != base.TrackerCode.SUCCESS:
+            raise ValueError(f"answer {code}")
+        host, port, match_key = offer
+        return SessionOffer(str(host), int(port), str(match_key))
 
 
 def request_device(address: TrackerAddress, key: str, timeout_s: float) -> SessionOffer:
@@ -93,30 +138,27 @@ def request_device(address: TrackerAddress, key: str, timeout_s: float) -> Sessi
         None was free within `timeout_s`.
     """
     start = time.monotonic()
-    while not (summary := summarize(address)).free.get(key):
+    while (offer := claim_device(address, key)) is None:
+        summary = summarize(address)
         # A device in use becomes free; one that is not even registered comes back soon or not at all.
         limit_s = timeout_s if key in summary.registered else min(timeout_s, RETURN_LIMIT_S)
         if time.monotonic() - start > limit_s:
-            raise DeviceUnavailableError(_unavailable(address, key, summary, timeout_s))
+            raise DeviceUnavailableError(unavailable(address, key, summary))
         time.sleep(POLL_PERIOD_S)
-    with _conversation(address) as tracker:
-        base.sendjson(tracker, [base.TrackerCode.REQUEST, key, "", 1])
-        try:
-            code, offer = base.recvjson(tracker)
-        except TimeoutError as error:  # somebody else was quicker
-            raise DeviceUnavailableError(_unavailable(address, key, summary, timeout_s)) from error
-        if code != base.TrackerCode.SUCCESS:
-            raise ValueError(f"answer {code}")
-        host, port, match_key = offer
-        return SessionOffer(str(host), int(port), str(match_key))
+    return offer
 
 
-def _unavailable(address: TrackerAddress, key: str, summary: TrackerSummary, timeout_s: float) -> str:
-    if key in summary.registered:
-        return f"{key} at tracker {address} was in use for {timeout_s:.0f} s; wait for the other run to end"
+def unavailable(address: TrackerAddress, key: str, summary: TrackerSummary) -> str:
+    """What to tell somebody who wanted a device with this key: what is there instead, and what to type."""
+    if count := summary.registered.get(key):
+        which = f"the device {key!r}" if count == 1 else f"all {count} devices {key!r}"
+        return (
+            f"{which} at tracker {address}, which has {summary}, is in use or hangs; wait for the other run to end,"
+            " and see python -m ofa_tvm.devices list"
+        )
     return (
-        f"no device {key!r} at tracker {address}, which has {summary};"
-        f" on the device type: python rpc/server.py --tracker {address} --key {key}"
+        f"no device {key!r} at tracker {address}, which has {summary}; type: python -m ofa_tvm.devices start {key},"
+        f" or on the device: python rpc/server.py --tracker {address} --key {key}"
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.schedules import Schedules
-from ofa_tvm.measurement.protocol import measure_many
 from ofa_tvm.measurement.records import SubnetRecord
 from ofa_tvm.predictors.subnet_builds import build_subnets
 from ofa_tvm.space.architecture import Architecture
@@ -17,7 +17,8 @@ from ofa_tvm.space.workload import Workload
 from ofa_tvm.supernet.network import Supernet
 
 _KERNELS_A_LIBRARY = 64
-_SUBNETS_A_CHUNK = 8
+_SUBNETS_A_DEVICE = 8
+_SUBNETS_A_BUILD = 32
 
 
 def kernels_to_profile(space: SearchSpace, resolutions: Sequence[int]) -> list[Workload]:
@@ -80,20 +81,22 @@ class SpaceProfiler:
         bench = self._bench
         left = self.subnets_left(architectures)
         schedules = self._schedules()
-        for start in range(0, len(left), _SUBNETS_A_CHUNK):
-            chunk = left[start : start + _SUBNETS_A_CHUNK]
+        while left:
+            count = min(_SUBNETS_A_BUILD, _SUBNETS_A_DEVICE * max(1, bench.farm.connected))
+            chunk, left = left[:count], left[count:]
             jobs = build_subnets(bench, self._supernet, chunk, schedules)
-            outcomes = measure_many(bench.device, jobs, bench.reference, bench.target.measurement)
-            for architecture, job, outcome in zip(chunk, jobs, outcomes, strict=True):
-                bench.store.append(
-                    SubnetRecord(
-                        target=bench.target.name,
-                        architecture=architecture.to_dict(),
-                        kernels=schedules.digest(job.workloads),
-                        outcome=outcome,
+            outcomes = bench.farm.measure_many(jobs, bench.reference, bench.target.measurement)
+            with contextlib.closing(outcomes):
+                for index, outcome in outcomes:
+                    bench.store.append(
+                        SubnetRecord(
+                            target=bench.target.name,
+                            architecture=chunk[index].to_dict(),
+                            kernels=schedules.digest(jobs[index].workloads),
+                            outcome=outcome,
+                        )
                     )
-                )
-                on_done(1)
+                    on_done(1)
 
     def measured_subnets(self, architectures: Iterable[Architecture]) -> dict[Architecture, float]:
         """Median latency in milliseconds of each subnet measured with today's kernels."""

@@ -22,7 +22,7 @@ from ofa_tvm.supernet.network import Supernet
 def build_subnets(
     bench: KernelBench, supernet: Supernet, architectures: Sequence[Architecture], schedule_of: ScheduleOf
 ) -> list[SubnetJob]:
-    """Extract, lower, compile and link subnets, and check the outputs of each library on the bench's device.
+    """Extract, lower, compile and link subnets, and check the outputs of each library on a device of the bench.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def build_subnets(
         A library can't be run, or not be written.
     """
     jobs = [_job(bench, supernet, architecture, index) for index, architecture in enumerate(architectures)]
-    if not bench.device.needs_library:
+    if not bench.farm.needs_library:
         return jobs
     # All kernels first: the workers that need one would each compile it.
     bench.objects.build((workload, schedule_of(workload)) for job in jobs for workload in job.workloads)
@@ -45,7 +45,7 @@ def build_subnets(
 
     samples = map_in_workers(build, list(enumerate(architectures)), lambda numbered: f"subnet {numbered[1]}")
     for architecture, job, sample in zip(architectures, jobs, samples, strict=True):
-        output = bench.device.run(job, sample.image)
+        output = bench.farm.run(job, sample.image)
         check_outputs(f"library of {architecture}", sample.logits, output)
     return jobs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,12 @@ from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.machine import Machine, machine_of, resolve_tvm_target
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
 from ofa_tvm.compiler.toolchain import Toolchain
+from ofa_tvm.measurement.crew import Limits
 from ofa_tvm.measurement.device import Device, Float32Array
-from ofa_tvm.measurement.job import Job, SubnetJob
+from ofa_tvm.measurement.farm import Farm
+from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
 from ofa_tvm.measurement.records import RecordStore
+from ofa_tvm.measurement.sources import DeviceSource, Offer
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import MeasurementProtocol, load_target
 
@@ -40,12 +43,28 @@ def machine(host: Target) -> Machine:
     return machine_of(host)
 
 
+class ScriptedBench(KernelBench):
+    """A bench that tells how often each workload was timed."""
+
+    timed: Counter[Workload]
+
+
 class ScriptedDevice(Device):
     """Latencies in ms by workload and by how often it was timed before, which is the candidate's number in tuning."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
         self.timed: Counter[Workload] = Counter()
+        self.closed = False
+
+    @property
+    @override
+    def is_open(self) -> bool:
+        return not self.closed
+
+    @override
+    def close(self) -> None:
+        self.closed = True
 
     @property
     @override
@@ -56,11 +75,6 @@ class ScriptedDevice(Device):
     @override
     def emulated(self) -> bool:
         return True
-
-    @property
-    @override
-    def needs_library(self) -> bool:
-        return False
 
     @override
     def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
@@ -73,17 +87,56 @@ class ScriptedDevice(Device):
     def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
         raise AssertionError("no subnets here")
 
+    @override
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
+        raise AssertionError("nothing is compiled here")
+
+
+class ScriptedSource(DeviceSource):
+    """One device, for the first so many connections."""
+
+    limit = 1
+    needs_library = False
+
+    def __init__(self, device: Device, connections: int) -> None:
+        self.device = device
+        self.connections = connections
+
+    @override
+    def offer(self) -> Offer | None:
+        self.connections -= 1
+        return ScriptedOffer(self.device) if self.connections >= 0 else None
+
+    @override
+    def explain(self) -> str:
+        return "the scripted device is gone"
+
+
+class ScriptedOffer(Offer):
+    identity = "scripted"
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    @override
+    def connect(self) -> Device:
+        return self.device
+
 
 @pytest.fixture
-def make_bench(tmp_path: Path) -> Callable[[Script], KernelBench]:
+def make_bench(tmp_path: Path) -> Callable[[Script], ScriptedBench]:
     """A bench on a scripted device; all that one test makes share one file of records."""
 
-    def make(script: Script) -> KernelBench:
+    def make(script: Script) -> ScriptedBench:
         target = load_target("null")
         toolchain = Toolchain.of(target)
         objects = KernelObjects(toolchain.tvm_target, toolchain.machine)
         store = RecordStore(tmp_path / "records.jsonl")
-        return KernelBench(target, toolchain, objects, ScriptedDevice(script), store, tmp_path)
+        device = ScriptedDevice(script)
+        farm = Farm(ScriptedSource(device, connections=1), print, limits=Limits(absence_s=0.2))
+        bench = ScriptedBench(target, toolchain, objects, farm, store, tmp_path)
+        bench.timed = device.timed
+        return bench
 
     return make
 

@@ -10,8 +10,8 @@ from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
 from ofa_tvm.measurement.null_device import kernel_ms
-from ofa_tvm.measurement.protocol import CHUNK_JOBS
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.measurement.task_queue import CHUNK_JOBS
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import load_target
 
@@ -49,7 +49,7 @@ def test_a_measured_kernel_is_not_measured_again(make_bench: MakeBench) -> None:
     bench.measure(defaults(bench, WORKLOADS[:5]))
     again = make_bench(one_ms)
     again.measure(defaults(again))
-    assert again.device.timed == Counter(WORKLOADS[5:])
+    assert again.timed == Counter(WORKLOADS[5:])
     assert recorded(again) == Counter(WORKLOADS)
 
 
@@ -65,13 +65,13 @@ def test_nothing_that_was_measured_is_lost_at_the_deadline(make_bench: MakeBench
     bench = make_bench(one_ms)
     counts: list[int] = []
     bench.measure(defaults(bench), counts.append, deadline_s=0.0)
-    assert recorded(bench) == bench.device.timed == Counter(WORKLOADS[:CHUNK_JOBS])
+    assert recorded(bench) == bench.timed == Counter(WORKLOADS[:CHUNK_JOBS])
     assert sum(counts) == CHUNK_JOBS
     bench.measure(defaults(bench))
     assert recorded(bench) == Counter(WORKLOADS)
 
 
-def test_a_failed_kernel_is_a_record_and_is_not_tried_again(make_bench: MakeBench) -> None:
+def test_a_kernel_that_failed_twice_is_a_record_and_is_not_tried_again(make_bench: MakeBench) -> None:
     def fail(workload: Workload, _number: int) -> float:
         if workload == WORKLOADS[1]:
             raise MeasurementError("illegal instruction")
@@ -81,10 +81,10 @@ def test_a_failed_kernel_is_a_record_and_is_not_tried_again(make_bench: MakeBenc
     bench.measure(defaults(bench, WORKLOADS[:3]))
     bench.measure(defaults(bench, WORKLOADS[:3]))
     outcomes = {record.workload: record for record in bench.store.of_type(KernelRecord)}
-    assert outcomes[WORKLOADS[1]].error == "illegal instruction"
+    assert outcomes[WORKLOADS[1]].error == "illegal instruction (on scripted); then illegal instruction (on scripted)"
     assert outcomes[WORKLOADS[1]].measurement is None
     assert outcomes[WORKLOADS[2]].measurement.median_ms == 1.0
-    assert bench.device.timed[WORKLOADS[1]] == 1
+    assert bench.timed[WORKLOADS[1]] == 2
 
 
 def test_a_lost_device_keeps_the_chunks_before(make_bench: MakeBench) -> None:
@@ -109,5 +109,5 @@ def test_a_torn_record_is_measured_again(make_bench: MakeBench) -> None:
     bench.store.path.write_bytes(content[:-40])
     again = make_bench(one_ms)
     again.measure(defaults(again, WORKLOADS[:3]))
-    assert again.device.timed == Counter(WORKLOADS[2:3])
+    assert again.timed == Counter(WORKLOADS[2:3])
     assert recorded(again) == Counter(WORKLOADS[:3])

@@ -10,8 +10,8 @@ from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.templates import TEMPLATES
 from ofa_tvm.compiler.tuning import remaining_candidates, tune
 from ofa_tvm.errors import MeasurementError
-from ofa_tvm.measurement.protocol import CHUNK_JOBS
 from ofa_tvm.measurement.records import KernelRecord
+from ofa_tvm.measurement.task_queue import CHUNK_JOBS
 from ofa_tvm.space.workload import Workload
 
 MakeBench = Callable[[Callable[[Workload, int], float]], KernelBench]
@@ -65,7 +65,7 @@ def test_no_time_measures_nothing(make_bench: MakeBench) -> None:
     bench = make_bench(v_shaped)
     report = tune(bench, [FAST, SLOW], minutes=0)
     assert (report.measured, report.before_ms, report.after_ms) == (0, 0.0, 0.0)
-    assert not bench.device.timed
+    assert not bench.timed
     assert report.candidates == remaining_candidates(bench, [FAST, SLOW])
 
 
@@ -73,7 +73,7 @@ def test_the_first_round_is_finished_whatever_the_time(make_bench: MakeBench) ->
     bench = make_bench(v_shaped)
     report = tune(bench, MANY, minutes=1e-9)
     assert report.measured == len(MANY)
-    assert set(bench.device.timed.values()) == {1}
+    assert set(bench.timed.values()) == {1}
     assert report.before_ms == report.after_ms > 0
 
 
@@ -96,7 +96,7 @@ def test_tuning_goes_on_where_it_stopped(make_bench: MakeBench) -> None:
     tune(bench, [FAST], minutes=1e-9)
     again = make_bench(lambda workload, number: v_shaped(workload, number + 1))
     report = tune(again, [FAST], minutes=10)
-    assert report.measured == len(candidates(bench, FAST)) == again.device.timed[FAST] + 1
+    assert report.measured == len(candidates(bench, FAST)) == again.timed[FAST] + 1
     assert (report.before_ms, report.after_ms) == (pytest.approx(1.3), pytest.approx(1.0))
 
 

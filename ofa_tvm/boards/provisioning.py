@@ -22,7 +22,7 @@ _INSTALL = {
     "python": """
 mkdir tmp && export TMPDIR="$PWD/tmp" TVM_USE_RUNTIME_LIB=1
 python3 -m venv --without-pip venv
-venv/bin/python wheels/pip-*.whl/pip --disable-pip-version-check install -q --no-index --no-compile \\
+venv/bin/python "$(ls wheels/pip-*.whl)/pip" --disable-pip-version-check install -q --no-index --no-compile \\
     --find-links wheels apache-tvm apache-tvm-ffi
 venv/bin/python -c 'import tvm.rpc.server'
 rm -rf wheels tmp

@@ -73,6 +73,9 @@ class Service(Protocol):
     def status(self) -> ServiceStatus:
         """Whether it runs."""
 
+    def written(self, command: list[str]) -> str:
+        """A command as `status` gives it."""
+
 
 def server_command(board: Board, tracker: str) -> list[str]:
     """The server's program and options; `tracker` as the board sees it."""
@@ -104,7 +107,7 @@ class ShellService:
         # Not `cd … && … &`: the shell that waits for such a list would keep the connection's channel open.
         steps = f"""
         end_all
-        printf '%s\\n' {shlex.quote(shlex.join(command))} >command
+        printf '%s\\n' {shlex.quote(self.written(command))} >command
         rm -f log log.old
         setsid sh {shlex.quote(supervisor)} . {shlex.join(command)} </dev/null >/dev/null 2>&1 &
         tries=0
@@ -145,6 +148,10 @@ class ShellService:
         if len(lines) < 2:
             return ServiceStatus(running=False)
         return ServiceStatus(running=lines[0] == "yes", command=lines[1], log=tuple(lines[2:]))
+
+    def written(self, command: list[str]) -> str:
+        """A command as `status` gives it."""
+        return shlex.join(command)
 
     def _run(self, steps: str, make: bool = False) -> CommandResult:
         folder = shlex.quote(self._folder)

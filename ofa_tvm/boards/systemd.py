@@ -45,7 +45,7 @@ class SystemdService:
             The board does not answer.
         """
         template = (rpc_folder() / "provisioning" / "ofa_tvm.service").read_text()
-        unit = template.replace("@KEY@", self._board.key).replace("@COMMAND@", unit_command(command))
+        unit = template.replace("@KEY@", self._board.key).replace("@COMMAND@", self.written(command))
         steps = f"""
         command -v systemctl >/dev/null || {{ echo "there is no systemd; leave --systemd out" >&2; exit 1; }}
         set -e
@@ -102,13 +102,12 @@ class SystemdService:
             return ServiceStatus(running=False)
         return ServiceStatus(running=lines[0] == "yes", command=lines[1], log=tuple(lines[2:]))
 
+    def written(self, command: list[str]) -> str:
+        """A command as `status` gives it: as systemd's ExecStart= reads it."""
+        return " ".join(_unit_word(word) for word in command)
+
     def _run(self, steps: str) -> CommandResult:
         return self._connection.run(f"{_FUNCTIONS}\n{steps}", LIMIT_S)
-
-
-def unit_command(command: list[str]) -> str:
-    """A command as systemd's ExecStart= reads it."""
-    return " ".join(_unit_word(word) for word in command)
 
 
 def _unit_word(word: str) -> str:

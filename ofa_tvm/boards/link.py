@@ -1,0 +1,229 @@
+"""The link of a board: a process of its own that holds the SSH connection, with a port forwarded each way.
+
+The board's loopback port leads to the tracker, this host's loopback port to the RPC server on the board. When the
+connection is cut, or the board stays silent, it is made again, for as long as the process lives.
+
+Started by `ofa_tvm.boards.link_control`; not meant to be called by users::
+
+    python -m ofa_tvm.boards.link NAME TRACKER_HOST TRACKER_PORT READY_DESCRIPTOR detached|tethered
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import os
+import shlex
+import signal
+import socket
+import sys
+import threading
+import time
+
+import paramiko
+import psutil
+import stamina
+import stamina.instrumentation
+
+from ofa_tvm.boards.forwarding import LOOPBACK, ForwardingToBoard, ForwardingToHost
+from ofa_tvm.boards.link_state import LinkState, link_file, link_pid_file, write_link_state
+from ofa_tvm.boards.login import connect
+from ofa_tvm.boards.registry import Board, known_hosts_file, load_board, try_lock
+from ofa_tvm.boards.ssh import SshConnection
+from ofa_tvm.errors import BoardUnreachableError, DeviceError, OfaTvmError
+
+ALIVE_PERIOD_S = 3.0
+SILENCE_LIMIT_S = 15.0
+LONGEST_PAUSE_S = 10.0
+SHORT_LIMIT_S = 40.0
+LOCK_LIMIT_S = 3.0
+LOG_BYTES = 1 << 18
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Bring the link up, say so to the process that waits for it, and keep it up."""
+    name, host, port, ready = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    os.set_inheritable(ready, False)
+    if sys.argv[5] == "detached" and os.fork():
+        os._exit(0)  # nobody's child, the link needs nobody to bury it
+    _log_to_file(name)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: _end(name))
+    with link_file(name, "lock").open("a") as lock, os.fdopen(ready, "w", buffering=1) as starter:
+        starter.write(f"{os.getpid()}\n")
+        try:
+            _take(lock.fileno(), name)
+            link = Link(load_board(name), (host, port))
+            link.bring_up()
+        except OfaTvmError as error:
+            log.error("%s", error)
+            starter.write(json.dumps({"error": type(error).__name__, "message": str(error)}) + "\n")
+            return error.exit_code
+        starter.write(json.dumps({"tracker_port": link.tracker_port}) + "\n")
+        starter.close()
+        os.chdir("/")
+        link.keep_up()
+    return 0
+
+
+class Link:
+    """Both forwardings, over one SSH connection after the other."""
+
+    def __init__(self, board: Board, tracker: tuple[str, int]) -> None:
+        self._board, self._tracker = board, tracker
+        self.tracker_port = board.tracker_port
+        self._to_board = ForwardingToBoard(_listen(board), board.port, log.info)
+        self._to_host: ForwardingToHost | None = None
+        self._connection: SshConnection | None = None
+
+    def bring_up(self) -> None:
+        """Connect, and forward both ports.
+
+        Raises
+        ------
+        HostKeyError, BoardUnreachableError
+            It can't be done now.
+        """
+        board = self._board
+        connection = connect(board.address, known_hosts=known_hosts_file(), identity=board.identity)
+        try:
+            connection.run(_END_PREVIOUS % shlex.quote(link_pid_file(board)), SHORT_LIMIT_S)
+            self._to_host = self._forward_tracker(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._to_board.transport = connection.transport
+        self._connection = connection
+        self.tracker_port = self._to_host.port
+        self._tell("up")
+        log.info(
+            "up: port %d of the board leads to the tracker, port %d here to the board", self.tracker_port, board.port
+        )
+
+    def keep_up(self) -> None:
+        """Do so for ever."""
+        while True:
+            assert self._connection is not None
+            reason = _wait_until_lost(self._connection.transport)
+            log.warning("lost: %s", reason)
+            self._take_down()
+            self._tell("reconnecting", reason)
+            again = stamina.retry_context(
+                on=OfaTvmError, attempts=None, timeout=None, wait_initial=0.2, wait_max=LONGEST_PAUSE_S
+            )
+            for attempt in again:
+                with attempt:
+                    self.bring_up()
+
+    def _forward_tracker(self, connection: SshConnection) -> ForwardingToHost:
+        """On the port it had before, which the server on the board knows; on a free one at first."""
+        try:
+            return ForwardingToHost(connection.transport, self.tracker_port, self._tracker)
+        except paramiko.SSHException as error:
+            if self.tracker_port and self._connection is None:  # the first time: somebody else has taken it meanwhile
+                self.tracker_port = 0
+                return self._forward_tracker(connection)
+            raise BoardUnreachableError(
+                f"the SSH server of {self._board.address} forwards no port ({error}); allow it on the board with"
+                " AllowTcpForwarding yes in /etc/ssh/sshd_config"
+            ) from error
+
+    def _take_down(self) -> None:
+        assert self._connection is not None
+        self._to_board.transport = None
+        if self._to_host:
+            self._to_host.close()
+        self._connection.close()
+
+    def _tell(self, state: str, reason: str = "") -> None:
+        process = psutil.Process()
+        told = LinkState.model_validate(
+            {
+                "pid": process.pid,
+                "started": process.create_time(),
+                "tracker": f"{self._tracker[0]}:{self._tracker[1]}",
+                "port": self._board.port,
+                "tracker_port": self.tracker_port,
+                "state": state,
+                "reason": reason,
+            }
+        )
+        write_link_state(self._board.name, told)
+
+
+# The SSH server holds the port of a connection that it does not know to be dead; a new one could not have it. The
+# parent of this shell is the process that serves this connection.
+_END_PREVIOUS = """
+file=%s
+started() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
+if [ -r "$file" ] && read -r pid start <"$file" && [ "$pid" != "$PPID" ] && [ "$(started "$pid")" = "$start" ]; then
+    kill "$pid" 2>/dev/null
+    tries=0
+    while [ "$(started "$pid")" = "$start" ] && [ "$tries" -lt 30 ]; do
+        sleep 0.1 2>/dev/null || sleep 1
+        tries=$((tries + 1))
+    done
+fi
+mkdir -p "${file%%/*}" && echo "$PPID $(started "$PPID")" >"$file"
+"""
+
+
+def _wait_until_lost(transport: paramiko.Transport) -> str:
+    """Return when the connection is cut, or when the board has not answered for a while."""
+    answered = time.monotonic()
+
+    def ask() -> None:
+        nonlocal answered
+        while transport.is_active():
+            transport.global_request("keepalive@openssh.com", wait=True)
+            answered = time.monotonic()
+            time.sleep(ALIVE_PERIOD_S)
+
+    threading.Thread(target=ask, name="keepalive", daemon=True).start()
+    while transport.is_active():
+        transport.join(0.2)
+        if time.monotonic() - answered > SILENCE_LIMIT_S:
+            return f"the board has been silent for {SILENCE_LIMIT_S:.0f} s"
+    return str(transport.get_exception() or "the connection was cut")
+
+
+def _listen(board: Board) -> socket.socket:
+    try:
+        return socket.create_server((LOOPBACK, board.port))
+    except OSError as error:
+        raise DeviceError(f"port {board.port} of this host, which is to lead to {board.name}, is taken") from error
+
+
+def _take(descriptor: int, name: str) -> None:
+    deadline = time.monotonic() + LOCK_LIMIT_S
+    while not try_lock(descriptor):
+        if time.monotonic() > deadline:
+            raise DeviceError(f"{name} has a link already; python -m ofa_tvm.devices stop {name} ends it")
+        time.sleep(0.05)
+
+
+def _log_to_file(name: str) -> None:
+    path = link_file(name, "log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    stamina.instrumentation.set_on_retry_hooks([_log_retry])
+
+
+def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    log.info("%s; next try in %.1f s", details.caused_by, details.wait_for)
+
+
+def _end(name: str) -> None:
+    """At once: threads that wait for the board would keep a polite exit waiting, too."""
+    link_file(name, "json").unlink(missing_ok=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

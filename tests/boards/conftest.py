@@ -1,0 +1,247 @@
+"""A board for tests: an OpenSSH server in a network namespace of its own, with its own address, loopback and home.
+
+It is this machine in all else, so that what runs there is quick; an emulated arm64 board is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import paramiko
+import psutil
+import pytest
+
+from ofa_tvm.boards.address import SshAddress
+from ofa_tvm.boards.host_keys import fingerprint
+from ofa_tvm.boards.login import connect
+from ofa_tvm.boards.registry import Board, known_hosts_file
+from ofa_tvm.boards.ssh import SshConnection
+from ofa_tvm.measurement.tracker import TrackerAddress, summarize
+
+ROOT = Path(__file__).parents[2]
+SSHD = "/usr/sbin/sshd"
+LIMIT_S = 60.0
+
+
+class SshBoard:
+    """The server, its keys, and the ways in which it breaks."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.folder, self.home = folder, folder / "home"
+        self.home.mkdir()
+        self.namespace = f"ofatvm{os.getpid() % 10000}n{number}"
+        subnet = f"10.214.{(os.getpid() + number) % 256}"
+        self.host_address, self.address = f"{subnet}.1", f"{subnet}.2"
+        self.identity = folder / "client"
+        for name in ("client", "host"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+        (folder / "authorized").write_bytes((folder / "client.pub").read_bytes())
+        (folder / "sshd_config").write_text(
+            f"ListenAddress {self.address}:22\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
+            "UsePAM no\nStrictModes no\nPidFile none\nPasswordAuthentication no\nSubsystem sftp internal-sftp\n"
+            f"SetEnv HOME={self.home} OFA_TVM_TEST_BOARD={self.namespace}\n"
+        )
+        self._server: subprocess.Popen[bytes] | None = None
+        self._mounted = False
+        Path("/run/sshd").mkdir(exist_ok=True)
+        ip("netns", "add", self.namespace)
+        ip("link", "add", self.namespace, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
+        ip("address", "add", f"{self.host_address}/30", "dev", self.namespace)
+        ip("link", "set", self.namespace, "up")
+        ip("-n", self.namespace, "address", "add", f"{self.address}/30", "dev", "eth0")
+        ip("-n", self.namespace, "link", "set", "eth0", "up")
+        ip("-n", self.namespace, "link", "set", "lo", "up")
+        self.start()
+
+    @property
+    def ssh(self) -> SshAddress:
+        return SshAddress("root", self.address)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(paramiko.Ed25519Key(filename=str(self.folder / "host")))
+
+    def start(self) -> None:
+        command = ["ip", "netns", "exec", self.namespace, SSHD, "-D", "-e", "-f", self.folder / "sshd_config"]
+        with (self.folder / "sshd.log").open("ab") as log:
+            self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.address, 22), timeout=1) as stream:
+            return stream.recv(4) == b"SSH-"
+        return False
+
+    def connect(self) -> SshConnection:
+        return connect(
+            self.ssh, known_hosts=known_hosts_file(), identity=self.identity, accept_fingerprint=self.fingerprint
+        )
+
+    def processes(self, word: str = "") -> list[psutil.Process]:
+        """Those on the board whose command line has the word."""
+        run = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True)
+        found = []
+        for pid in map(int, run.stdout.split()):
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if word in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def sessions(self) -> list[psutil.Process]:
+        """The SSH server's processes that serve connections."""
+        return [process for process in self.processes("sshd: ") if "[listener]" not in process.cmdline()[0]]
+
+    def fill_disk(self, size: str) -> None:
+        """Put the home on a disk of this size."""
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", self.home], check=True)
+        self._mounted = True
+
+    def close(self) -> None:
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        if self._server:
+            self._server.wait(LIMIT_S)
+        if self._mounted:
+            subprocess.run(["umount", "--lazy", self.home])
+        ip("netns", "delete", self.namespace)
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+def wait_until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{condition} did not come true"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def possible() -> None:
+    """These tests need root, to make network namespaces, and an SSH server."""
+    missing = [] if os.geteuid() == 0 else ["root"]
+    missing += [program for program in (SSHD, "ip", "ssh-keygen", "gcc") if not shutil.which(program)]
+    if missing:
+        reason = f"boards over SSH are tested with {', '.join(missing)}, which this machine lacks"
+        if os.environ.get("OFA_TVM_REQUIRE_EMULATION") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packages and the native server, fetched and built once for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def state(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Nothing of the user's is read or written: keys, agent, known hosts, state, cache. No link may be left."""
+    folder = tmp_path / "state"
+    (tmp_path / "user").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("OFA_TVM_STATE", str(folder))
+    for name in ("SSH_AUTH_SOCK", "XDG_STATE_HOME", "OFA_TVM_TRACKER"):
+        monkeypatch.delenv(name, raising=False)
+    yield folder
+    ours = [process for process in links() if _state_of(process) == str(folder)]
+    for process in ours:
+        process.kill()
+    assert not ours, "a link was left running"
+
+
+def links() -> list[psutil.Process]:
+    """The processes of all links on this machine."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "status"])
+        if "ofa_tvm.boards.link" in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+def _state_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get("OFA_TVM_STATE")
+    except psutil.Error:
+        return None
+
+
+@pytest.fixture
+def make_board(possible: None, state: Path, tmp_path: Path) -> Iterator[Callable[[], SshBoard]]:
+    boards: list[SshBoard] = []
+
+    def make() -> SshBoard:
+        folder = tmp_path / f"board{len(boards)}"
+        folder.mkdir()
+        boards.append(SshBoard(folder, len(boards)))
+        return boards[-1]
+
+    yield make
+    for board in boards:
+        board.close()
+
+
+@pytest.fixture
+def ssh_board(make_board: Callable[[], SshBoard]) -> SshBoard:
+    return make_board()
+
+
+@pytest.fixture
+def connection(ssh_board: SshBoard) -> Iterator[SshConnection]:
+    with ssh_board.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def board(ssh_board: SshBoard) -> Board:
+    """What this host knows before it is set up."""
+    return Board(
+        name="bench", target="rasp4", key="rasp4", user="root", host=ssh_board.address, identity=ssh_board.identity
+    )
+
+
+class Tracker:
+    """An RPC tracker that can be killed and started again on its port."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.address = TrackerAddress("127.0.0.1", listener.getsockname()[1])
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, ROOT / "rpc" / "tracker.py", "--port", str(self.address.port)]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        wait_until(self._answers)
+
+    def kill(self) -> None:
+        assert self._process
+        self._process.kill()
+        self._process.wait()
+
+    def free(self, key: str = "rasp4") -> int:
+        return summarize(self.address).free.get(key, 0)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(Exception):
+            return bool(summarize(self.address))
+        return False
+
+
+@pytest.fixture
+def tracker() -> Iterator[Tracker]:
+    tracker = Tracker()
+    yield tracker
+    tracker.kill()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ofa_tvm.errors import MeasurementError
+from ofa_tvm.measurement.device_info import DeviceInfo
 from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
 from ofa_tvm.targets import MeasurementProtocol
 
@@ -35,6 +36,11 @@ class Device(ABC):
     def versions(self) -> Mapping[str, str]:
         """Of what runs on the device, as far as known, for records."""
         return {}
+
+    @property
+    def info(self) -> DeviceInfo | None:
+        """What it said about itself when it was connected to, if it can tell."""
+        return None
 
     @property
     def is_open(self) -> bool:

@@ -64,6 +64,11 @@ class RpcDevice(Device):
 
     @property
     @override
+    def info(self) -> DeviceInfo | None:
+        return self._info
+
+    @property
+    @override
     def is_open(self) -> bool:
         return self._session is not None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,29 @@ def test_an_installed_target_cannot_be_named_like_a_variant(tmp_path: Path):
     _install(tmp_path, "company_boards", {"rasp4-emulated": "company_boards"})
     _module(tmp_path, "company_boards", {"rasp4-emulated": BOARD})
     assert "emulated variants" in _refused(tmp_path, "rasp4-emulated")
+
+
+def test_an_installed_ofa_tvm_has_its_targets_inside(tmp_path: Path):
+    """As pyproject.toml lays out the wheel."""
+    root = Path(__file__).parents[2]
+    package = tmp_path / "ofa_tvm"
+    shutil.copytree(root / "ofa_tvm" / "targets", package / "targets")
+    shutil.copytree(root / "targets", package / "_targets")
+    for module in ("__init__.py", "errors.py"):
+        shutil.copy(root / "ofa_tvm" / module, package)
+    code = "import ofa_tvm.targets as t; print(t.__file__, *t.known_targets(), t.load_target('rasp4').name)"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=COMMAND_LIMIT_S,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+    )
+    place, *names = result.stdout.split()
+    assert place.startswith(str(tmp_path))
+    assert names == [*known_targets(), "rasp4"]
 
 
 def test_variants_are_not_listed():

@@ -19,6 +19,16 @@ def fingerprint(key: paramiko.PKey) -> str:
     return str(key.fingerprint)
 
 
+def forget_host(own: Path, name: str) -> None:
+    """Remove a host from a file of ours, as when the board is gone and its address may be given to another."""
+    if not own.exists():
+        return
+    lines = own.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line.split(" ", 1)[0] != name]
+    if kept != lines:
+        write_atomic(own, "".join(kept).encode())
+
+
 class KnownHosts:
     """A file of our own, which is written to, and after it the user's, which is only read."""
 

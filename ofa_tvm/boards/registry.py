@@ -78,6 +78,11 @@ def known_hosts_file() -> Path:
     return state_folder() / "known_hosts"
 
 
+def emulated_folder() -> Path:
+    """Where emulated boards keep what they write."""
+    return state_folder() / "emulated"
+
+
 def save_board(board: Board) -> None:
     """Remember a board, in place of what was known under its name."""
     write_atomic(_file(board.name), (board.model_dump_json(indent=2) + "\n").encode())

@@ -1,0 +1,132 @@
+"""Emulated boards as boards: started, set up over SSH like any other, forgotten when they stop."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+
+import paramiko
+
+from ofa_tvm.boards.emulation.board import EmulatedBoard, clean_stale, find_boards, start_board, stop_board
+from ofa_tvm.boards.host_keys import fingerprint, forget_host
+from ofa_tvm.boards.inventory import is_gone, known_boards
+from ofa_tvm.boards.lifecycle import start
+from ofa_tvm.boards.link_control import stop_link
+from ofa_tvm.boards.login import connect
+from ofa_tvm.boards.probe import Runtime
+from ofa_tvm.boards.provisioning import set_up
+from ofa_tvm.boards.registry import Board, emulated_folder, known_hosts_file, remove_board
+from ofa_tvm.measurement.tracker import TrackerAddress
+from ofa_tvm.targets import Target
+
+Say = Callable[[str], None]
+
+
+def start_emulated_boards(
+    target: Target,
+    count: int,
+    tracker: TrackerAddress,
+    say: Say,
+    *,
+    runtime: Runtime = "native",
+    tethered: bool = False,
+) -> list[Board]:
+    """Start boards beside those that run, set them up over SSH, and start their servers and links.
+
+    Parameters
+    ----------
+    target
+        An emulated variant (`ofa_tvm.targets.emulated_variant`).
+    tethered
+        Boards and links end with the thread that calls this, even if that is killed.
+
+    Raises
+    ------
+    TrackerUnreachableError, EmulationError, BoardSetUpError, BoardUnreachableError
+        As the steps raise them; no board that was started here is left then.
+    """
+    forget_gone()
+    with contextlib.ExitStack() as undo:
+        boards = []
+        for name in _free_names(target.name, count):
+            board = start_board(target, name, emulated_folder(), say, tethered=tethered)
+            undo.callback(stop_emulated_board, name)
+            boards.append(_start(target, board, tracker, say, runtime, tethered))
+        undo.pop_all()
+    return boards
+
+
+@contextlib.contextmanager
+def emulated_board(target: Target, tracker: TrackerAddress, say: Say) -> Iterator[Board]:
+    """One board at the tracker for as long as the context lasts, even if this process is killed.
+
+    Raises
+    ------
+    TrackerUnreachableError, EmulationError, BoardSetUpError, BoardUnreachableError
+        As `start_emulated_boards`.
+    """
+    (board,) = start_emulated_boards(target, 1, tracker, say, tethered=True)
+    try:
+        yield board
+    finally:
+        stop_emulated_board(board.name)
+
+
+def stop_emulated_board(name: str) -> None:
+    """Stop a board and its link, and forget it; some of it may be gone already.
+
+    Raises
+    ------
+    EmulationError
+        Something of it resists.
+    """
+    known = next((board for board in known_boards() if board.name == name), None)
+    if known is not None:
+        stop_link(known)
+    for board in find_boards(emulated_folder()):
+        if board.name == name:
+            stop_board(board)
+    if known is not None:
+        forget_host(known_hosts_file(), known.address.known_hosts_name)
+        remove_board(name)
+
+
+def forget_gone() -> None:
+    """Clean up after boards that were killed, or that a restart of this host has ended."""
+    clean_stale(emulated_folder())
+    for board in known_boards():
+        if is_gone(board):
+            stop_emulated_board(board.name)
+
+
+def _start(
+    target: Target, emulated: EmulatedBoard, tracker: TrackerAddress, say: Say, runtime: Runtime, tethered: bool
+) -> Board:
+    board = Board(
+        name=emulated.name,
+        target=target.name,
+        key=target.device.key,
+        user=emulated.user,
+        host=emulated.address,
+        ssh_port=emulated.ssh_port,
+        identity=emulated.identity,
+        threads=target.threads,
+        emulated=True,
+    )
+    hosts = known_hosts_file()
+    forget_host(hosts, board.address.known_hosts_name)  # of an earlier board with this address
+    host_key = paramiko.Ed25519Key(data=base64.b64decode(emulated.host_key.split()[1]))
+    with connect(
+        board.address, known_hosts=hosts, accept_fingerprint=fingerprint(host_key), identity=board.identity
+    ) as connection:
+        board, _ = set_up(connection, board, say, runtime=runtime)
+    return start(board, tracker, say, tethered=tethered)
+
+
+def _free_names(prefix: str, count: int) -> list[str]:
+    """Names that no running board has, numbered."""
+    taken = {board.name for board in find_boards(emulated_folder())}
+    names = (f"{prefix}-{number}" for number in itertools.count(1))
+    return list(itertools.islice((name for name in names if name not in taken), count))

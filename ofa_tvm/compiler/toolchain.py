@@ -31,4 +31,5 @@ class Toolchain:
             There are no kernel templates for it.
         """
         tvm_target = resolve_tvm_target(target.tvm_target, target.threads)
-        return cls(tvm_target, machine_of(tvm_target), target.cross_compiler or HOST_COMPILER)
+        machine = machine_of(tvm_target, target.cpu.l1d_kib)
+        return cls(tvm_target, machine, target.cross_compiler or HOST_COMPILER)

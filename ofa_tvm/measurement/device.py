@@ -79,6 +79,16 @@ class Device(ABC):
             As for `time`.
         """
 
+    def round_trips_ms(self, count: int) -> tuple[float, ...]:
+        """What so many calls that do nothing take, in milliseconds each; empty where nothing is called.
+
+        Raises
+        ------
+        MeasurementError, DeviceError
+            As for `time`.
+        """
+        return ()
+
     def close(self) -> None:  # noqa: B027 - most have no connection
         """End the connection, also under a job that runs, from any thread; a closed device takes no more jobs."""
 

@@ -61,6 +61,11 @@ class Farm:
         return len(self._crew.connected)
 
     @property
+    def open_devices(self) -> list[Device]:
+        """Those that can take jobs now, in the order they came."""
+        return [member.device for member in self._crew.connected if member.device is not None]
+
+    @property
     def emulated(self) -> bool:
         """Whether latencies of any device say nothing about real hardware."""
         return any(member.emulated for member in self._crew.members)

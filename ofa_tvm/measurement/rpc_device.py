@@ -74,17 +74,24 @@ class RpcDevice(Device):
 
     @override
     def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
-        return self._attempt(job, lambda session: session.time(job, protocol))
+        return self._attempt(job.label, lambda session: session.time(job, protocol))
 
     @override
     def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
         check_shapes(job, [inputs])
-        return self._attempt(job, lambda session: session.run(job, inputs, self._target.measurement.timeout_s))
+        return self._attempt(job.label, lambda session: session.run(job, inputs, self._target.measurement.timeout_s))
 
     @override
     def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
         check_shapes(job, inputs)
-        return self._attempt(job, lambda session: session.run_kernel(job, inputs, self._target.measurement.timeout_s))
+        return self._attempt(
+            job.label, lambda session: session.run_kernel(job, inputs, self._target.measurement.timeout_s)
+        )
+
+    @override
+    def round_trips_ms(self, count: int) -> tuple[float, ...]:
+        limit_s = self._target.measurement.timeout_s
+        return self._attempt("an empty call", lambda session: session.round_trips_ms(count, limit_s))
 
     @override
     def close(self) -> None:
@@ -92,7 +99,7 @@ class RpcDevice(Device):
         if session is not None:
             session.close()
 
-    def _attempt(self, job: Job, action: Callable[[RpcSession], Result]) -> Result:
+    def _attempt(self, what: str, action: Callable[[RpcSession], Result]) -> Result:
         """Do it in the session, which is not used again after anything failed in it."""
         session = self._session
         if session is None:
@@ -105,4 +112,4 @@ class RpcDevice(Device):
             self.close()
             raise
         self.close()
-        raise MeasurementError(f"{job.label} failed on {self.name}: {reason}")
+        raise MeasurementError(f"{what} failed on {self.name}: {reason}")

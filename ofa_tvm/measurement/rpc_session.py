@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -77,6 +78,16 @@ class RpcSession:
             return np.asarray(output.numpy(), dtype=np.float32)
 
         return self._call(timeout_s, execute)
+
+    def round_trips_ms(self, count: int, timeout_s: float) -> tuple[float, ...]:
+        """What so many calls that do nothing take, one after the other."""
+
+        def call() -> float:
+            start_s = time.perf_counter()
+            _ = self._cpu.exist
+            return (time.perf_counter() - start_s) * 1e3
+
+        return self._call(timeout_s, lambda: tuple(call() for _ in range(count)))
 
     def _ask_info(self) -> DeviceInfo | None:
         try:

@@ -40,7 +40,7 @@ def copied(supernet, commands):
 
 
 def test_an_unknown_target(deploy):
-    deploy(target="rasp5").fails(2, "no target 'rasp5', did you mean 'rasp4'?", "local, null, rasp4")
+    deploy(target="rasp5").fails(2, "no target 'rasp5', did you mean 'rasp4'?", "local, null, rasp3, rasp4")
 
 
 @pytest.mark.parametrize(

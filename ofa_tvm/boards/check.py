@@ -1,0 +1,145 @@
+"""A look at every free device of a target before anything is measured there."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ofa_tvm.compiler.cpu_features import architecture_of, unsupported_features
+from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
+from ofa_tvm.compiler.kernel_check import reference_inputs, reference_output
+from ofa_tvm.errors import MeasurementError, NumericalMismatchError, UsageError
+from ofa_tvm.lowering.check import check_outputs
+from ofa_tvm.measurement.device import Device
+from ofa_tvm.measurement.device_info import DeviceInfo
+from ofa_tvm.targets import Target, missing_features
+
+ROUND_TRIPS = 50
+HOT_C = 75.0
+LITTLE_MEMORY_MIB = 200
+COMPARED_PACKAGES = ("apache-tvm", "apache-tvm-ffi")
+
+
+@dataclass(slots=True)
+class DeviceReport:
+    """What was found on one device.
+
+    Attributes
+    ----------
+    fit
+        Whether its figures can be trusted to be those of the right code; the other problems only make them worse.
+    round_trip_ms
+        Median of an RPC call that does nothing.
+    kernel_ms, kernel_error
+        Median latency of the reference kernel, and its relative error against numpy.
+    """
+
+    name: str
+    emulated: bool
+    info: DeviceInfo | None
+    fit: bool = True
+    round_trip_ms: float | None = None
+    kernel_ms: float | None = None
+    kernel_error: float | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "name": self.name,
+            "emulated": self.emulated,
+            "fit": self.fit,
+            "problems": self.problems,
+            "round_trip_ms": self.round_trip_ms,
+            "kernel_ms": self.kernel_ms,
+            "kernel_error": self.kernel_error,
+            "info": self.info.model_dump(mode="json") if self.info else None,
+        }
+
+    def unfit(self, problem: str) -> None:
+        """Note a problem that makes the device of no use."""
+        self.fit = False
+        self.problems.append(problem)
+
+
+def check_devices(target: Target, tracker: str | None, say: Callable[[str], None]) -> list[DeviceReport]:
+    """Look at each device of the target that is free now.
+
+    Raises
+    ------
+    UsageError
+        The target has no device.
+    InvalidTargetError, CompileError, DeviceError
+        As `ofa_tvm.compiler.kernel_bench.open_bench`.
+    """
+    if target.device.kind == "null":
+        raise UsageError(f"target {target.name!r} has no device to check: its latencies are computed")
+    with (
+        tempfile.TemporaryDirectory(prefix="ofa_tvm.") as folder,
+        open_bench(target, Path(folder) / "records.jsonl", tracker, say) as bench,
+    ):
+        return [_check(device, target, bench) for device in bench.farm.open_devices]
+
+
+def _check(device: Device, target: Target, bench: KernelBench) -> DeviceReport:
+    report = DeviceReport(device.name, device.emulated, device.info)
+    if device.info is None:
+        report.problems.append("its RPC server can't say what it is (TVM's own?); rpc/server.py can")
+    else:
+        _check_cpu(report, device.info, target, bench)
+        _check_versions(report, device.info)
+        _check_state(report, device.info, target)
+    if report.fit:  # a kernel with instructions the CPU lacks would only crash
+        _check_kernel(report, device, target, bench)
+    return report
+
+
+def _check_cpu(report: DeviceReport, info: DeviceInfo, target: Target, bench: KernelBench) -> None:
+    tvm_target = bench.toolchain.tvm_target
+    architecture = architecture_of(tvm_target)
+    if info.machine and info.machine != architecture:
+        report.unfit(f"it is {info.machine}, the target compiles for {architecture}; check --key, or the target")
+        return
+    features = info.cpu_features or ()
+    if lacking := sorted(
+        {*missing_features(target, features), *unsupported_features(tvm_target, architecture, features)}
+    ):
+        cpu = tvm_target.attrs.get("mcpu", "its CPU")
+        report.unfit(f"its CPU lacks {', '.join(lacking)}, which code for {cpu} uses; take the target of this board")
+
+
+def _check_versions(report: DeviceReport, info: DeviceInfo) -> None:
+    theirs = info.versions or {}
+    for package in COMPARED_PACKAGES:
+        if theirs.get(package) and theirs[package] != version(package):
+            report.problems.append(
+                f"{package} {theirs[package]} there, {version(package)} here; set the board up again"
+            )
+
+
+def _check_state(report: DeviceReport, info: DeviceInfo, target: Target) -> None:
+    if info.governor and info.governor != "performance":
+        report.problems.append(f"governor {info.governor}: the clock will move; set it to performance")
+    if info.temperature_c is not None and info.temperature_c >= HOT_C:
+        report.problems.append(f"{info.temperature_c:.0f} degrees Celsius: it may throttle; let it cool down")
+    if info.memory_available_mib is not None and info.memory_available_mib < LITTLE_MEMORY_MIB:
+        report.problems.append(f"only {info.memory_available_mib} MiB of memory are free")
+    if info.cores is not None and info.cores < target.threads:
+        report.problems.append(f"{info.cores} cores for kernels of {target.threads} threads")
+
+
+def _check_kernel(report: DeviceReport, device: Device, target: Target, bench: KernelBench) -> None:
+    inputs = reference_inputs(bench.toolchain.machine)
+    try:
+        trips_ms = device.round_trips_ms(ROUND_TRIPS)
+        report.round_trip_ms = statistics.median(trips_ms) if trips_ms else None
+        output = device.run_kernel(bench.reference, inputs)
+        report.kernel_error = check_outputs("reference kernel", reference_output(inputs), output)
+        report.kernel_ms = statistics.median(device.time(bench.reference, target.measurement))
+    except (MeasurementError, NumericalMismatchError) as error:
+        report.unfit(str(error))

@@ -20,7 +20,9 @@ fi
 mount -t proc proc "$root/proc"
 mount --bind "$cpuinfo" "$root/proc/cpuinfo"
 mount --bind "$root/proc/sys" "$root/proc/sys"
-mount -o remount,bind,ro "$root/proc/sys"
+for hosts in cpuinfo sys; do
+  mount -o remount,bind,ro "$root/proc/$hosts"
+done
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
 for node in null zero full random urandom tty; do
   : >"$root/dev/$node"

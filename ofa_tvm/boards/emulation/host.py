@@ -50,10 +50,10 @@ def require_host() -> None:
         absent.add("qemu-user-static")
     if "apt" in absent:
         missing.append("a Debian with apt (its arm64 packages are the board's system)")
-        absent -= {"apt", "dpkg"}
-    if absent:
-        missing.append(f"the packages {', '.join(sorted(absent))}")
-        advice.append(f"sudo apt-get install {' '.join(sorted(absent))}")
+        advice.append("use another machine or a real board")
+    elif packages := sorted(absent):
+        missing.append(f"the packages {', '.join(packages)}")
+        advice.append(f"sudo apt-get install {' '.join(packages)}")
     if os.geteuid() != 0:
         missing.append("root")
         advice.append("run the command again as root (sudo)")
@@ -61,7 +61,8 @@ def require_host() -> None:
         missing += _refused_by_kernel()
     if missing:
         steps = "; ".join(advice) or "use another machine or a real board"
-        raise EmulationError(f"no emulated board here: missing are {', and '.join(missing)}; {steps}")
+        verb = "is" if len(missing) == 1 and not absent else "are"
+        raise EmulationError(f"no emulated board here: {' and '.join(missing)} {verb} missing; {steps}")
 
 
 def enable_arm64(say: Say) -> None:
@@ -75,7 +76,11 @@ def enable_arm64(say: Say) -> None:
     if is_arm64():
         return
     if not (BINFMT_MISC / "register").exists():
-        run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT_MISC)], TRIAL_LIMIT_S)
+        try:
+            run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT_MISC)], TRIAL_LIMIT_S)
+        except EmulationError:
+            if not (BINFMT_MISC / "register").exists():  # else another start was quicker
+                raise
     if not (BINFMT_MISC / HANDLER).exists():
         say("letting the kernel run arm64 programs with QEMU (binfmt_misc; stays until this machine's next start)")
         try:

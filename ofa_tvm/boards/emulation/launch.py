@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from ofa_tvm.boards.emulation.keys import generate_key
-from ofa_tvm.boards.emulation.network import PREFIX, plug_in, unplug
+from ofa_tvm.boards.emulation.network import PREFIX, Cable, plug_in
 from ofa_tvm.boards.emulation.processor import Processor
 from ofa_tvm.boards.emulation.state import (
     SSH_PORT,
@@ -25,7 +25,7 @@ from ofa_tvm.boards.emulation.state import (
     log_file,
     processes_of,
 )
-from ofa_tvm.errors import EmulationError
+from ofa_tvm.errors import EmulationError, OutputError
 
 BANNER = b"SSH-2.0-"
 NAMESPACES_LIMIT_S = 10.0
@@ -44,17 +44,16 @@ def launch(base: Path, processor: Processor, name: str, folder: Path, *, tethere
         generate_key(identity_file(folder))
         options = [name, base, processor.qemu_model, processor.cpuinfo, folder]
         pid, control = _spawn([str(init_script()), *map(str, options)], log_file(folder), tethered=tethered)
-        with os.fdopen(control, "w") as stream:
+        with os.fdopen(control, "wb", buffering=0) as stream:
             _await_namespaces(pid, folder)
             address = plug_in(pid)
             board = EmulatedBoard(name, pid, address, USER, SSH_PORT, identity_file(folder), host_key, folder)
             board.save()
             with contextlib.suppress(BrokenPipeError):  # `await_sshd` says why it ended
-                stream.write(f"{address}/{PREFIX}\n")
-                stream.flush()
-    except OSError as error:
+                stream.write(f"{address}/{PREFIX}\n".encode())
+    except (OSError, OutputError) as error:
         end(folder, board)
-        raise EmulationError(f"cannot start board {name} in {folder}: {error.strerror}") from error
+        raise EmulationError(f"cannot start board {name} in {folder}: {error.__cause__ or error}") from error
     except BaseException:
         end(folder, board)
         raise
@@ -80,7 +79,7 @@ def await_sshd(board: EmulatedBoard) -> None:
 
 
 def end(folder: Path, board: EmulatedBoard | None) -> None:
-    """Kill the board of `folder`, as far as it runs, and remove its cable (if `board` tells which) and its files.
+    """Kill the board of `folder`, as far as it runs, and remove its files; its cable goes with it.
 
     Raises
     ------
@@ -88,6 +87,7 @@ def end(folder: Path, board: EmulatedBoard | None) -> None:
         Something of it resists.
     """
     processes = processes_of(folder)
+    cable = Cable.of(board.address) if board is not None and processes else None
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -96,8 +96,9 @@ def end(folder: Path, board: EmulatedBoard | None) -> None:
         if time.monotonic() > deadline:
             raise EmulationError(f"process {left[0]} of the board in {folder} does not end; kill it as root")
         time.sleep(POLL_PERIOD_S)
+    if cable is not None:
+        cable.await_end(STOP_LIMIT_S)
     if board is not None:
-        unplug(board.address, STOP_LIMIT_S)
         _reap(board.pid)
     _remove(folder)
 
@@ -173,8 +174,9 @@ def _last_log_line(folder: Path) -> str:
 def _remove(folder: Path) -> None:
     """Remove the folder, in which the board's last processes may be writing their last."""
     deadline = time.monotonic() + STOP_LIMIT_S
+    shutil.rmtree(folder, ignore_errors=True)
     while folder.exists():
-        shutil.rmtree(folder, ignore_errors=True)
         if time.monotonic() > deadline:
             raise EmulationError(f"cannot remove all of {folder}; remove it as root")
         time.sleep(POLL_PERIOD_S)
+        shutil.rmtree(folder, ignore_errors=True)

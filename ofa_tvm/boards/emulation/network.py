@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from ofa_tvm.boards.emulation.host import run
@@ -33,7 +34,7 @@ def plug_in(pid: int) -> str:
         try:
             _ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
         except EmulationError:
-            if _exists(name):  # another board was quicker
+            if _index(name) is not None:  # another board was quicker
                 continue
             raise
         _ip("address", "add", f"{_address(number, 1)}/{PREFIX}", "dev", name)
@@ -42,15 +43,28 @@ def plug_in(pid: int) -> str:
     raise EmulationError(f"no network is left for an emulated board in {NETWORK}; stop others, or what else uses it")
 
 
-def unplug(address: str, limit_s: float) -> None:
-    """Wait for a dead board's cable to go with its namespace, and remove it if that takes too long."""
-    name = _interface(int(address.split(".")[2]))
-    deadline = time.monotonic() + limit_s
-    while _exists(name):
-        if time.monotonic() > deadline:
-            _ip("link", "delete", name)
-            return
-        time.sleep(POLL_PERIOD_S)
+@dataclass(frozen=True, slots=True)
+class Cable:
+    """The host's end of a running board's cable, told by its index from a later one of the same name."""
+
+    interface: str
+    index: str
+
+    @classmethod
+    def of(cls, address: str) -> Cable | None:
+        """The cable of the board with this address, which must be running."""
+        interface = _interface(int(address.split(".")[2]))
+        index = _index(interface)
+        return None if index is None else cls(interface, index)
+
+    def await_end(self, limit_s: float) -> None:
+        """Wait for the kernel to remove it after the board's end; remove it if that takes longer than `limit_s`."""
+        deadline = time.monotonic() + limit_s
+        while _index(self.interface) == self.index:
+            if time.monotonic() > deadline:  # somebody else keeps the network namespace
+                _ip("link", "delete", self.interface)
+                return
+            time.sleep(POLL_PERIOD_S)
 
 
 def _free_numbers() -> list[int]:
@@ -72,8 +86,12 @@ def _interface(number: int) -> str:
     return f"ofa-board{number}"
 
 
-def _exists(interface: str) -> bool:
-    return Path("/sys/class/net", interface).exists()
+def _index(interface: str) -> str | None:
+    """The number that the kernel gives to one interface alone; None if there is none of this name."""
+    try:
+        return Path("/sys/class/net", interface, "ifindex").read_text()
+    except OSError:
+        return None
 
 
 def _address(number: int, place: int) -> str:

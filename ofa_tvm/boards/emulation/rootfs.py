@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -26,6 +25,8 @@ PACKAGES = (
     *("hostname", "sed", "grep", "findutils", "gawk", "tar", "gzip", "netbase", "iproute2", "openssh-server"),
     *("python3", "python3-venv", "libstdc++6"),
 )
+APT = ("apt-get", "-q", "-y")
+UNPACK = 'set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar -x -p --keep-directory-symlink -C "$2"'
 MERGED_INTO_USR = ("bin", "sbin", "lib")
 ACCOUNTS = {
     "passwd": "sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n",
@@ -98,8 +99,11 @@ def _download(folder: Path, say: Say) -> list[Path]:
     }
     configuration = folder / "apt.conf"
     lines = [f'{key} "{value}";\n' for key, value in options.items()]
-    configuration.write_text('#clear APT::Architectures;\nAPT::Architectures { "arm64"; };\n' + "".join(lines))
-    apt = ["apt-get", "-q", "-y", "-c", str(configuration)]
+    # The host's hooks are for the host's packages.
+    configuration.write_text(
+        '#clear APT::Architectures;\nAPT::Architectures { "arm64"; };\n#clear APT::Update;\n' + "".join(lines)
+    )
+    apt = [*APT, "-c", str(configuration)]
     try:
         say("reading the lists of Debian's arm64 packages")
         run([*apt, "update"], DOWNLOAD_LIMIT_S)
@@ -117,13 +121,8 @@ def _unpack(packages: list[Path], root: Path) -> None:
     for name in MERGED_INTO_USR:
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
-    extract = ["tar", "--extract", "--preserve-permissions", "--keep-directory-symlink", "--directory", str(root)]
     for package in packages:
-        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as archive:
-            unpacked = subprocess.run(extract, stdin=archive.stdout, capture_output=True, timeout=STEP_LIMIT_S)
-        if archive.returncode or unpacked.returncode:
-            reason = unpacked.stderr.decode(errors="replace").strip().splitlines()
-            raise EmulationError(f"cannot unpack {package.name}: {reason[-1] if reason else 'damaged'}; try again")
+        run(["bash", "-c", UNPACK, "unpack", str(package), str(root)], STEP_LIMIT_S)
 
 
 def _configure(root: Path) -> None:

@@ -48,9 +48,10 @@ def boards(base: Path, tmp_path: Path) -> Iterator[Path]:
     """A folder for boards; whatever still runs there at the end is stopped."""
     folder = tmp_path / "boards"
     yield folder
-    for board in find_boards(folder):
-        stop_board(board)
-    clean_stale(folder)
+    for place in (folder, *filter(Path.is_dir, folder.glob("*"))):
+        for board in find_boards(place):
+            stop_board(board)
+        clean_stale(place)
 
 
 @pytest.fixture(scope="session")

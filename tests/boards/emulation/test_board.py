@@ -196,5 +196,6 @@ def test_the_host_is_as_it_was(board: EmulatedBoard, before: tuple[set[tuple[str
     assert not (base / "root/.ssh").exists()
 
 
-def test_the_hosts_kernel_settings_are_out_of_its_reach(client: paramiko.SSHClient, run: Run):
-    run(client, "echo 1 > /proc/sys/net/ipv4/ip_forward", exit_code=1)
+@pytest.mark.parametrize("path", ["/proc/sys/net/ipv4/ip_forward", "/proc/cpuinfo"])
+def test_what_is_the_hosts_is_out_of_its_reach(client: paramiko.SSHClient, run: Run, path: str):
+    run(client, f"echo 1 > {path}", exit_code=1)

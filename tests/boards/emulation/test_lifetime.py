@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -41,7 +43,7 @@ RASP4 = load_target("rasp4")
 
 
 def interfaces() -> set[str]:
-    return {name for name in os.listdir("/sys/class/net") if name.startswith("ofa-board")}
+    return {path.name for path in Path("/sys/class/net").glob("ofa-board*")}
 
 
 def start(folder: Path, name: str = "board") -> EmulatedBoard:
@@ -140,6 +142,31 @@ def test_a_killed_board_is_gone_and_its_remains_are_removed(boards: Path, eventu
     assert interfaces() == before
 
 
+def test_removing_remains_leaves_another_boards_cable_alone(boards: Path, eventually: Eventually):
+    killed, heir = start(boards / "one"), start(boards / "two")
+    os.kill(killed.pid, signal.SIGKILL)
+    dataclasses.replace(killed, address=heir.address).save()  # as if the heir had been started later
+    clean_stale(boards / "one")
+    assert list((boards / "one").iterdir()) == []
+    launching.await_sshd(heir)
+
+
+def test_boards_started_at_once_get_cables_of_their_own(boards: Path):
+    def start_free(folder: str) -> EmulatedBoard:
+        return start_board(RASP4, "board", boards / folder, print, tethered=False)
+
+    names = ["one", "two", "three"]
+    with ThreadPoolExecutor(len(names)) as pool:
+        started = list(pool.map(start_free, names))
+    try:
+        assert len({board.address for board in started}) == len(names)
+        for board in started:
+            launching.await_sshd(board)
+    finally:
+        for board in started:
+            stop_board(board)
+
+
 def test_a_frozen_board_can_be_stopped(boards: Path):
     board = start(boards)
     processes = own_processes(board)
@@ -151,19 +178,19 @@ def test_a_frozen_board_can_be_stopped(boards: Path):
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"name": "board"'])
-def test_a_board_whose_state_is_damaged_is_removed(boards: Path, content: str | None):
+def test_a_board_whose_state_is_damaged_is_removed(boards: Path, content: str | None, eventually: Eventually):
     before = interfaces()
     board = start(boards)
     processes = own_processes(board)
     state = board.folder / "board.json"
     state.unlink() if content is None else state.write_text(content)
     assert find_boards(boards) == []
-    with pytest.raises(EmulationError, match="no emulated board|damaged"):
+    with pytest.raises(EmulationError, match=r"no emulated board|damaged"):
         EmulatedBoard.load(board.folder)
     clean_stale(boards)
     assert all(map(is_gone, processes))
     assert list(boards.iterdir()) == []
-    assert interfaces() == before
+    assert eventually(lambda: interfaces() == before)
 
 
 def test_a_board_that_cannot_start_says_why_and_leaves_nothing(boards: Path, base: Path, monkeypatch):
@@ -173,7 +200,7 @@ def test_a_board_that_cannot_start_says_why_and_leaves_nothing(boards: Path, bas
         "ofa_tvm.boards.emulation.board.processor_of",
         lambda target, say: type(broken)(broken.core, "no-such-core", broken.cpuinfo),
     )
-    with pytest.raises(EmulationError, match="ended at its start: .*no-such-core"):
+    with pytest.raises(EmulationError, match=r"ended at its start: .*no-such-core"):
         start(boards)
     assert list(boards.iterdir()) == []
     assert interfaces() == before

@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ofa_tvm"
 FOUNDATION = ("errors", "files", "space", "targets")
 STAGES = ("supernet", "training", "lowering", "measurement", "compiler", "boards", "predictors", "evolution", "bundle")
-COMMAND_SUPPORT = ("interruption", "display", "console", "workspace")
+COMMAND_SUPPORT = ("interruption", "display", "device_tables", "console", "workspace")
 COMMANDS = ("train", "accuracy", "tune", "profile", "search", "deploy", "devices", "report")
 RANKS = {name: rank for rank, name in enumerate((*FOUNDATION, *STAGES, *COMMAND_SUPPORT, *COMMANDS))}
 LAST = max(RANKS.values())

@@ -12,11 +12,9 @@ import paramiko
 from ofa_tvm.boards.emulation.board import EmulatedBoard, clean_stale, find_boards, start_board, stop_board
 from ofa_tvm.boards.host_keys import fingerprint, forget_host
 from ofa_tvm.boards.inventory import is_gone, known_boards
-from ofa_tvm.boards.lifecycle import start
+from ofa_tvm.boards.lifecycle import install, start
 from ofa_tvm.boards.link_control import stop_link
-from ofa_tvm.boards.login import connect
 from ofa_tvm.boards.probe import Runtime
-from ofa_tvm.boards.provisioning import set_up
 from ofa_tvm.boards.registry import Board, emulated_folder, known_hosts_file, remove_board
 from ofa_tvm.measurement.tracker import TrackerAddress
 from ofa_tvm.targets import Target
@@ -115,13 +113,9 @@ def _start(
         threads=target.threads,
         emulated=True,
     )
-    hosts = known_hosts_file()
-    forget_host(hosts, board.address.known_hosts_name)  # of an earlier board with this address
+    forget_host(known_hosts_file(), board.address.known_hosts_name)  # of an earlier board with this address
     host_key = paramiko.Ed25519Key(data=base64.b64decode(emulated.host_key.split()[1]))
-    with connect(
-        board.address, known_hosts=hosts, accept_fingerprint=fingerprint(host_key), identity=board.identity
-    ) as connection:
-        board, _ = set_up(connection, board, say, runtime=runtime)
+    board, _ = install(board, say, runtime=runtime, accept_fingerprint=fingerprint(host_key))
     return start(board, tracker, say, tethered=tethered)
 
 

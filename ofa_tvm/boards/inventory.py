@@ -117,6 +117,11 @@ def known_boards() -> list[Board]:
     return [load_board(name) for name in board_names()]
 
 
+def is_emulated_here(board: Board) -> bool:
+    """Whether this host started it as an emulated board."""
+    return board.identity is not None and emulated_folder() in board.identity.parents
+
+
 def boards_called(text: str) -> list[Board]:
     """The board of this name, or else all boards of the target of this name.
 
@@ -137,8 +142,9 @@ def boards_called(text: str) -> list[Board]:
 
 
 def is_gone(board: Board) -> bool:
-    """Whether it was an emulated board of this host that does not run any more."""
-    return board.emulated and board.name not in {running.name for running in find_boards(emulated_folder())}
+    """Whether it was an emulated board that this host started, and does not run any more."""
+    running = {running.identity for running in find_boards(emulated_folder())}
+    return is_emulated_here(board) and board.identity not in running
 
 
 def _status(board: Board) -> BoardStatus:

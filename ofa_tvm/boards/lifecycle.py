@@ -1,4 +1,4 @@
-"""Starting and stopping what a board needs to be seen at a tracker: its link here, its RPC server there."""
+"""Setting a board up, starting and stopping what it takes to be seen at a tracker: its link here, its server there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 import socket
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import paramiko
 
@@ -15,11 +16,13 @@ from ofa_tvm.boards.forwarding import LOOPBACK
 from ofa_tvm.boards.link_control import link_status, start_link, stop_link
 from ofa_tvm.boards.link_state import link_pid_file
 from ofa_tvm.boards.login import connect
-from ofa_tvm.boards.registry import Board, board_lock, known_hosts_file, load_board, save_board
+from ofa_tvm.boards.probe import Runtime
+from ofa_tvm.boards.provisioning import set_up
+from ofa_tvm.boards.registry import Board, board_lock, board_names, known_hosts_file, load_board, save_board
 from ofa_tvm.boards.service import Service, ShellService, server_command
 from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.boards.systemd import SystemdService
-from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError, TrackerUnreachableError, UsageError
+from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError, TrackerUnreachableError
 from ofa_tvm.measurement.tracker import TrackerAddress, summarize
 
 SEEN_LIMIT_S = 90.0
@@ -36,6 +39,46 @@ LAN_WARNING = (
     "{name} listens on the network, on port {port}: TVM RPC runs any code it is sent, without a password, for whoever"
     " reaches it; use --lan in a network that you trust only"
 )
+
+
+def install(
+    board: Board,
+    say: Callable[[str], None],
+    *,
+    runtime: Runtime | Literal["auto"] = "auto",
+    accept_fingerprint: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Board, bool]:
+    """Install on a board what it needs, and remember it; what is there already is left alone.
+
+    Parameters
+    ----------
+    progress
+        Is told bytes that have arrived there, and bytes in all.
+
+    Returns
+    -------
+    board, changed
+        The board as it is remembered; whether anything had to be installed.
+
+    Raises
+    ------
+    HostKeyError, BoardUnreachableError, BoardSetUpError
+        As `connect` and `set_up`.
+    """
+    with board_lock(board.name):
+        known = _known(board.name)
+        hosts = known_hosts_file()
+        with connect(
+            board.address, known_hosts=hosts, accept_fingerprint=accept_fingerprint, identity=board.identity
+        ) as connection:
+            board, changed = set_up(connection, board, say, runtime=runtime, progress=progress)
+            if known is not None and known.address == board.address:
+                if known.systemd != board.systemd:  # the other way of starting it must not start it, too
+                    service_of(connection, known).stop()
+                board = board.model_copy(update={"port": known.port, "tracker_port": known.tracker_port})
+        save_board(board)
+        return board, changed
 
 
 def start(board: Board, tracker: TrackerAddress, say: Callable[[str], None], *, tethered: bool = False) -> Board:
@@ -118,10 +161,12 @@ def service_of(connection: SshConnection, board: Board) -> Service:
 
 def _with_ports_of(board: Board) -> Board:
     """The board with the ports that another command has given it meanwhile."""
-    with contextlib.suppress(UsageError):
-        saved = load_board(board.name)
-        return board.model_copy(update={"port": saved.port, "tracker_port": saved.tracker_port})
-    return board
+    saved = _known(board.name)
+    return board.model_copy(update={"port": saved.port, "tracker_port": saved.tracker_port}) if saved else board
+
+
+def _known(name: str) -> Board | None:
+    return load_board(name) if name in board_names() else None
 
 
 def _with_port(board: Board, connection: SshConnection, service: Service) -> Board:

@@ -14,11 +14,12 @@ from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.local_farm import local_farm
 from ofa_tvm.measurement.sources import DeviceSource, LocalSource, NullSource, TrackerSource
 from ofa_tvm.measurement.tracker import RETURN_LIMIT_S, TrackerAddress, summarize
-from ofa_tvm.targets import Target
+from ofa_tvm.targets import DeviceAccess, Target
 
 TRACKER_VARIABLE = "OFA_TVM_TRACKER"
 FREE_LIMIT_S = 10.0
 _CPUINFO = Path("/proc/cpuinfo")
+_ANY_DEVICE = DeviceAccess(kind="rpc", key="any")
 
 
 @contextlib.contextmanager
@@ -46,9 +47,9 @@ def open_farm(target: Target, tracker: str | None = None, say: Say = lambda _lin
     DeviceUnavailableError
         The tracker has no free device of this key, or the local server does not start.
     """
-    given = tracker or os.environ.get(TRACKER_VARIABLE)
     device = target.device
-    address = TrackerAddress.parse(given) if given else TrackerAddress(device.tracker_host, device.tracker_port)
+    given = _given(tracker)
+    address = tracker_address(tracker, device)
     with contextlib.ExitStack() as stack:
         source: DeviceSource
         limit_s = FREE_LIMIT_S
@@ -64,6 +65,22 @@ def open_farm(target: Target, tracker: str | None = None, say: Say = lambda _lin
         stack.callback(farm.close)
         farm.open(limit_s)
         yield farm
+
+
+def tracker_address(tracker: str | None, device: DeviceAccess = _ANY_DEVICE) -> TrackerAddress:
+    """The tracker as given by `tracker` (``host:port``), else that in ``OFA_TVM_TRACKER``, else that of the device.
+
+    Raises
+    ------
+    UsageError
+        An address that is none.
+    """
+    given = _given(tracker)
+    return TrackerAddress.parse(given) if given else TrackerAddress(device.tracker_host, device.tracker_port)
+
+
+def _given(tracker: str | None) -> str | None:
+    return tracker or os.environ.get(TRACKER_VARIABLE)
 
 
 def _has_free_device(address: TrackerAddress, key: str, must_answer: bool) -> bool:

@@ -10,7 +10,7 @@ from ofa_tvm.errors import UsageError
 
 SSH_PORT = 22
 _SHAPE = re.compile(
-    r"(?:(?P<user>[\w.-]+)@)?(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>\w[\w.-]*))(?::(?P<port>\d+))?"
+    r"(?:(?P<user>\w[\w.-]*)@)?(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>\w[\w.-]*))(?::(?P<port>\d+))?"
 )
 
 

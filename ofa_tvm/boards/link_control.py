@@ -72,14 +72,21 @@ def stop_link(board: Board) -> bool:
 
 def end_process(process: psutil.Process) -> None:
     """Ask it to end, then make it."""
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process.terminate()
-        process.wait(STOP_LIMIT_S)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait(STOP_LIMIT_S)
-    except psutil.NoSuchProcess:
-        pass
+        if not _ends(process):
+            process.kill()
+            _ends(process)
+
+
+def _ends(process: psutil.Process) -> bool:
+    """Whether it ends in time; a process whose parent has not yet taken note has ended, too."""
+    deadline = time.monotonic() + STOP_LIMIT_S
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _spawn(board: Board, tracker: TrackerAddress, tethered: bool, log: int) -> int:

@@ -103,7 +103,7 @@ def _refusal(address: SshAddress, error: Exception, identity: Path | None) -> st
     if isinstance(error, paramiko.PasswordRequiredException):
         key = f"the SSH key {identity}" if identity else "an SSH key in ~/.ssh"
         return f"{key} has a passphrase; give it to your agent: ssh-add {identity or ''}".rstrip()
-    if isinstance(error, FileNotFoundError | PermissionError | ValueError):
+    if isinstance(error, FileNotFoundError | PermissionError | ValueError) or "private key file" in str(error):
         return f"the SSH key {identity} cannot be read: {one_line(error)}"
     if isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in str(error):
         key = f"the key {identity}" if identity else "any key of your SSH agent or ~/.ssh"

@@ -110,9 +110,10 @@ class SshConnection:
             except OSError as error:
                 if isinstance(error, TimeoutError) or not self.transport.is_active():
                     raise
+                why = self._why_not(error)
                 with contextlib.suppress(OSError):
                     sftp.remove(temporary)
-                raise BoardSetUpError(f"{self.address} cannot write {destination}: {self._why_not(error)}") from error
+                raise BoardSetUpError(f"{self.address} cannot write {destination}: {why}") from error
 
     def _why_not(self, error: OSError) -> str:
         """SFTP's own word for a full disk is "Failure"."""

@@ -6,6 +6,7 @@ It is this machine in all else, so that what runs there is quick; an emulated ar
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -34,9 +35,12 @@ LIMIT_S = 60.0
 class SshBoard:
     """The server, its keys, and the ways in which it breaks."""
 
-    def __init__(self, folder: Path, number: int) -> None:
+    numbers = itertools.count()
+
+    def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / "home"
         self.home.mkdir()
+        number = next(self.numbers)  # the kernel takes its time to remove a namespace: no name comes twice
         self.namespace = f"ofatvm{os.getpid() % 10000}n{number}"
         subnet = f"10.214.{(os.getpid() + number) % 256}"
         self.host_address, self.address = f"{subnet}.1", f"{subnet}.2"
@@ -50,8 +54,15 @@ class SshBoard:
             f"SetEnv HOME={self.home} OFA_TVM_TEST_BOARD={self.namespace}\n"
         )
         self._server: subprocess.Popen[bytes] | None = None
-        self._mounted = False
         Path("/run/sshd").mkdir(exist_ok=True)
+        try:
+            self._make_network()
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_network(self) -> None:
         ip("netns", "add", self.namespace)
         ip("link", "add", self.namespace, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
         ip("address", "add", f"{self.host_address}/30", "dev", self.namespace)
@@ -59,7 +70,6 @@ class SshBoard:
         ip("-n", self.namespace, "address", "add", f"{self.address}/30", "dev", "eth0")
         ip("-n", self.namespace, "link", "set", "eth0", "up")
         ip("-n", self.namespace, "link", "set", "lo", "up")
-        self.start()
 
     @property
     def ssh(self) -> SshAddress:
@@ -98,12 +108,14 @@ class SshBoard:
 
     def sessions(self) -> list[psutil.Process]:
         """The SSH server's processes that serve connections."""
-        return [process for process in self.processes("sshd: ") if "[listener]" not in process.cmdline()[0]]
+        assert self._server
+        return [process for process in self.processes("sshd") if process.pid != self._server.pid]
 
-    def fill_disk(self, size: str) -> None:
-        """Put the home on a disk of this size."""
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", self.home], check=True)
-        self._mounted = True
+    def shrink_disk(self, size: str) -> None:
+        """Put the home on a disk of this size, which only the board sees."""
+        assert self._server
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", self.home]
+        subprocess.run(["nsenter", "--mount", "--target", str(self._server.pid), *mount], check=True)
 
     def close(self) -> None:
         for process in self.processes():
@@ -111,13 +123,14 @@ class SshBoard:
                 process.kill()
         if self._server:
             self._server.wait(LIMIT_S)
-        if self._mounted:
-            subprocess.run(["umount", "--lazy", self.home])
-        ip("netns", "delete", self.namespace)
+        for command in (["link", "delete", self.namespace], ["netns", "delete", self.namespace]):
+            with contextlib.suppress(AssertionError):  # it may never have come so far
+                ip(*command)
 
 
 def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+    run = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    assert run.returncode == 0, f"ip {' '.join(arguments)}: {run.stderr}"
 
 
 def wait_until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
@@ -185,7 +198,7 @@ def make_board(possible: None, state: Path, tmp_path: Path) -> Iterator[Callable
     def make() -> SshBoard:
         folder = tmp_path / f"board{len(boards)}"
         folder.mkdir()
-        boards.append(SshBoard(folder, len(boards)))
+        boards.append(SshBoard(folder))
         return boards[-1]
 
     yield make
@@ -215,14 +228,15 @@ def board(ssh_board: SshBoard) -> Board:
 class Tracker:
     """An RPC tracker that can be killed and started again on its port."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.address = TrackerAddress("127.0.0.1", listener.getsockname()[1])
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, ROOT / "rpc" / "tracker.py", "--port", str(self.address.port)]
+        command = [sys.executable, ROOT / "rpc" / "tracker.py", "--host", self._host, "--port", str(self.address.port)]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         wait_until(self._answers)
 

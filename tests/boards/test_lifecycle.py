@@ -1,0 +1,338 @@
+"""A board becomes a device at the tracker, stays one whatever is broken, and leaves nothing when it is stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from tvm import rpc
+
+from ofa_tvm.boards import lifecycle, link_control
+from ofa_tvm.boards.lifecycle import seen_at, start, stop
+from ofa_tvm.boards.link_control import link_status, start_link, stop_link
+from ofa_tvm.boards.provisioning import set_up
+from ofa_tvm.boards.registry import Board, load_board, save_board
+from ofa_tvm.boards.service import server_command
+from ofa_tvm.errors import (
+    BoardSetUpError,
+    BoardUnreachableError,
+    DeviceError,
+    HostKeyError,
+    TrackerUnreachableError,
+)
+from ofa_tvm.measurement.tracker import TrackerAddress
+
+from .conftest import SshBoard, Tracker, ip, links, wait_until
+
+pytestmark = pytest.mark.slow
+Say = Callable[[str], None]
+
+
+@pytest.fixture
+def say() -> Say:
+    return lambda _: None
+
+
+@pytest.fixture
+def ready(ssh_board: SshBoard, board: Board, say: Say) -> Board:
+    """A board with the native server installed, which is the quicker one."""
+    return _set_up(ssh_board, board, say)
+
+
+def _set_up(ssh_board: SshBoard, board: Board, say: Say, runtime: str = "native") -> Board:
+    with ssh_board.connect() as connection:
+        board, _ = set_up(connection, board, say, runtime=runtime)
+    save_board(board)
+    return board
+
+
+@pytest.fixture
+def started(ready: Board, tracker: Tracker, say: Say):
+    board = start(ready, tracker.address, say)
+    yield board
+    stop_link(board)
+
+
+def _ask(tracker: Tracker) -> dict:
+    """What the device says of itself, through the tracker and the tunnel."""
+    session = rpc.connect_tracker(tracker.address.host, tracker.address.port).request("rasp4", session_timeout=30)
+    return json.loads(session.get_function("ofa_tvm.device_info")())
+
+
+def _serves(tracker: Tracker) -> bool:
+    """Whether the device is there and answers: a dead one may stay in the list for a moment."""
+    if not tracker.free():
+        return False
+    try:
+        return bool(_ask(tracker))
+    except Exception:
+        return False
+
+
+@pytest.mark.parametrize("runtime", ["python", "native"])
+def test_board_serves_and_stop_leaves_nothing(
+    ssh_board: SshBoard, board: Board, tracker: Tracker, say: Say, runtime: str, state: Path
+):
+    ready = _set_up(ssh_board, board, say, runtime)
+    before = {process.pid for process in ssh_board.processes()}
+    board = start(ready, tracker.address, say)
+    assert load_board(board.name) == board
+    assert tracker.free() == 1
+    assert _ask(tracker)["server"] == runtime
+    assert link_status(board).state == "up"
+
+    stop(board, say)
+    wait_until(lambda: {process.pid for process in ssh_board.processes()} <= before)
+    wait_until(lambda: not tracker.free())
+    assert link_status(board) is None
+    assert not [process for process in links() if board.name in process.cmdline()]
+    assert not list(ssh_board.home.rglob("run/*")) + list(ssh_board.home.rglob("links/*"))
+    with socket.create_server(("127.0.0.1", board.port)):
+        pass
+    stop(board, say)  # there is nothing to stop, which is no error
+
+
+def test_started_twice_is_started_once(started: Board, tracker: Tracker, ssh_board: SshBoard):
+    servers = {process.pid for process in ssh_board.processes("ofa_tvm-rpc-server")}
+    steps: list[str] = []
+    assert start(started, tracker.address, steps.append) == started
+    assert len(steps) == 1
+    assert {process.pid for process in ssh_board.processes("ofa_tvm-rpc-server")} == servers
+
+
+def test_started_by_several_at_once_is_started_once(ready: Board, tracker: Tracker, ssh_board: SshBoard, say: Say):
+    with ThreadPoolExecutor(4) as pool:
+        boards = list(pool.map(lambda _: start(ready, tracker.address, say), range(4)))
+    try:
+        assert len(set(map(str, boards))) == 1
+        assert tracker.free() == 1
+        assert len(ssh_board.processes("supervise.sh")) >= 1
+        assert len([process for process in links() if ready.name in process.cmdline()]) == 1
+    finally:
+        stop(boards[0], say)
+
+
+def test_two_boards_of_a_key_are_two_devices(
+    make_board: Callable[[], SshBoard], board: Board, ready: Board, tracker: Tracker, say: Say
+):
+    second = make_board()
+    other = board.model_copy(update={"name": "second", "host": second.address, "identity": second.identity})
+    boards = [start(each, tracker.address, say) for each in (ready, _set_up(second, other, say))]
+    try:
+        assert tracker.free() == 2
+        assert all(seen_at(each, tracker.address) for each in boards)
+    finally:
+        for each in boards:
+            stop(each, say)
+
+
+def test_nothing_listens_beyond_loopback(started: Board, ssh_board: SshBoard):
+    inside = ["ip", "netns", "exec", ssh_board.namespace]
+    on_board = subprocess.run([*inside, "ss", "-Htln"], capture_output=True, text=True, check=True).stdout
+    ports = sorted(line.split()[3] for line in on_board.splitlines())
+    loopback = [f"127.0.0.1:{started.port}", f"127.0.0.1:{started.tracker_port}"]
+    assert ports == sorted([f"{ssh_board.address}:22", *loopback])
+    here = psutil.Process(link_status(started).pid).net_connections("tcp")
+    listening = [each.laddr for each in here if each.status == psutil.CONN_LISTEN]
+    assert listening == [("127.0.0.1", started.port)]
+
+
+def test_cut_ssh_connection_is_made_again(started: Board, tracker: Tracker, ssh_board: SshBoard):
+    for session in ssh_board.sessions():
+        session.kill()
+    wait_until(lambda: not tracker.free())
+    wait_until(lambda: _serves(tracker))
+    assert link_status(started).tracker_port == started.tracker_port
+
+
+def test_restarted_ssh_server_is_found_again(started: Board, tracker: Tracker, ssh_board: SshBoard):
+    for process in ssh_board.processes("sshd"):
+        process.kill()
+    wait_until(lambda: link_status(started).state == "reconnecting")
+    assert link_status(started).reason
+    ssh_board.start()
+    wait_until(lambda: _serves(tracker))
+
+
+def test_frozen_board_is_given_up_and_found_again(ready: Board, tracker: Tracker, ssh_board: SshBoard, say: Say):
+    board = start(ready, tracker.address, say)
+    processes = ssh_board.processes()
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        wait_until(lambda: link_status(board).state == "reconnecting")
+        assert "silent" in link_status(board).reason or "failed" in link_status(board).reason
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+    wait_until(lambda: _serves(tracker))
+    # The SSH server's process of the frozen connection held the port; it is gone.
+    wait_until(lambda: len(ssh_board.sessions()) == 1)
+    stop(board, say)
+
+
+def test_cable_that_is_pulled_and_plugged_in(started: Board, tracker: Tracker, ssh_board: SshBoard):
+    ip("link", "set", ssh_board.namespace, "down")
+    wait_until(lambda: link_status(started).state == "reconnecting")
+    ip("link", "set", ssh_board.namespace, "up")
+    wait_until(lambda: _serves(tracker))
+
+
+def test_tracker_that_is_restarted_has_the_device_again(started: Board, tracker: Tracker):
+    tracker.kill()
+    tracker.start()
+    wait_until(lambda: _serves(tracker))
+
+
+@pytest.mark.parametrize("runtime", ["python", "native"])
+def test_killed_server_comes_back(ssh_board: SshBoard, board: Board, tracker: Tracker, say: Say, runtime: str):
+    board = start(_set_up(ssh_board, board, say, runtime), tracker.address, say)
+    killed = _servers(ssh_board, board)
+    for process in killed:
+        process.kill()
+    wait_until(lambda: set(_servers(ssh_board, board)) - set(killed))
+    wait_until(lambda: _serves(tracker))
+    stop(board, say)
+    wait_until(lambda: not _servers(ssh_board, board))
+
+
+def _servers(ssh_board: SshBoard, board: Board) -> list[psutil.Process]:
+    program = server_command(board, "")[0]
+    return [process for process in ssh_board.processes(program) if process.cmdline()[0] == program]
+
+
+def test_stop_ends_the_server_even_if_its_supervisor_was_killed(started: Board, ssh_board: SshBoard, say: Say):
+    for process in ssh_board.processes("supervise.sh"):
+        process.kill()
+    assert _servers(ssh_board, started)
+    stop(started, say)
+    assert not _servers(ssh_board, started)
+
+
+def test_killed_link_is_started_again(started: Board, tracker: Tracker, say: Say):
+    process = psutil.Process(link_status(started).pid)
+    process.kill()
+    wait_until(lambda: link_status(started) is None)
+    assert start(started, tracker.address, say).port == started.port
+    wait_until(lambda: _serves(tracker))
+
+
+def test_other_tracker_gets_the_board(started: Board, tracker: Tracker, say: Say):
+    other = Tracker()
+    try:
+        start(started, other.address, say)
+        assert other.free() == 1
+        wait_until(lambda: not tracker.free())
+    finally:
+        other.kill()
+
+
+def test_port_that_was_taken_meanwhile_is_replaced(started: Board, tracker: Tracker, say: Say):
+    stop(started, say)
+    with socket.create_server(("127.0.0.1", started.port)):
+        again = start(started, tracker.address, say)
+        assert again.port != started.port
+        assert tracker.free() == 1
+        stop(again, say)
+
+
+def test_link_ends_at_once_on_sigterm(started: Board):
+    process = psutil.Process(link_status(started).pid)
+    process.terminate()
+    wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 5)
+    assert link_status(started) is None
+
+
+def test_tethered_link_dies_with_its_starter(ready: Board, tracker: Tracker, say: Say):
+    board = start(ready, tracker.address, say)
+    stop_link(board)
+    script = (
+        "import time; from ofa_tvm.boards.link_control import *; from ofa_tvm.boards.registry import load_board;"
+        f"start_link(load_board('{board.name}'), TrackerAddress('127.0.0.1', {tracker.address.port}), tethered=True);"
+        "print('up', flush=True); time.sleep(1000)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout.readline() == "up\n"
+        assert link_status(board)
+        starter.kill()
+    wait_until(lambda: link_status(board) is None)
+    assert not [process for process in links() if board.name in process.cmdline()]
+
+
+def test_no_tracker_is_said_first(ready: Board, say: Say):
+    with pytest.raises(TrackerUnreachableError):
+        start(ready, TrackerAddress("127.0.0.1", 1), say)
+    assert link_status(ready) is None
+
+
+def test_board_that_was_not_set_up(ssh_board: SshBoard, board: Board, tracker: Tracker, say: Say):
+    ssh_board.connect().close()
+    with pytest.raises(BoardSetUpError, match="devices setup bench --ssh root@"):
+        start(board, tracker.address, say)
+
+
+def test_board_that_is_off(ready: Board, tracker: Tracker, ssh_board: SshBoard, say: Say):
+    for process in ssh_board.processes():
+        process.kill()
+    with pytest.raises(BoardUnreachableError, match="refuses connections"):
+        start(ready, tracker.address, say)
+    with pytest.raises(BoardUnreachableError, match=r"link to bench is stopped, but its RPC server may run on"):
+        stop(ready, say)
+
+
+def test_link_to_a_board_with_another_host_key(ready: Board, tracker: Tracker, ssh_board: SshBoard, state: Path):
+    board = ready.model_copy(update={"port": 20321})
+    save_board(board)
+    (state / "known_hosts").unlink()
+    with pytest.raises(HostKeyError, match="unknown"):
+        start_link(board, tracker.address)
+    assert link_status(board) is None
+
+
+def test_second_link_is_refused(started: Board, tracker: Tracker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(link_control, "link_status", lambda _: None)
+    with pytest.raises(DeviceError, match="has a link already"):
+        start_link(started, tracker.address)
+
+
+def test_server_that_cannot_start_says_why(ready: Board, tracker: Tracker, say: Say, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lifecycle, "SEEN_LIMIT_S", 5.0)
+    monkeypatch.setattr(
+        lifecycle, "server_command", lambda board, tracker: [*server_command(board, tracker), "--threads", "none"]
+    )
+    with pytest.raises(BoardSetUpError, match=r"not seen at tracker .*ended with code 2"):
+        start(ready, tracker.address, say)
+    stop(ready, say)
+
+
+def test_board_that_forwards_no_ports(ready: Board, tracker: Tracker, ssh_board: SshBoard, say: Say):
+    for process in ssh_board.processes("sshd"):
+        process.kill()
+    with (ssh_board.folder / "sshd_config").open("a") as config:
+        config.write("AllowTcpForwarding no\n")
+    ssh_board.start()
+    with pytest.raises(BoardSetUpError, match="AllowTcpForwarding yes"):
+        start(ready, tracker.address, say)
+
+
+def test_lan_listens_on_the_network_with_a_warning_and_no_link(
+    ready: Board, ssh_board: SshBoard, say: Say, tmp_path: Path
+):
+    tracker = Tracker(host="0.0.0.0")
+    steps: list[str] = []
+    try:
+        board = start(ready.model_copy(update={"lan": True}), tracker.address, steps.append)
+        assert any("without a password" in step for step in steps)
+        assert link_status(board) is None
+        assert _ask(tracker)["server"] == "native"
+        stop(board, say)
+    finally:
+        tracker.kill()

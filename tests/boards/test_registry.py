@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ofa_tvm.boards.link_control import link_status
+from ofa_tvm.boards.link_state import link_file
+from ofa_tvm.boards.registry import Board, board_names, load_board, remove_board, save_board, state_folder
+from ofa_tvm.errors import UsageError
+
+pytestmark = pytest.mark.usefixtures("state")
+BOARD = Board(name="rasp4", target="rasp4", key="rasp4", user="pi", host="192.168.1.20")
+
+
+def test_boards_are_remembered_until_they_are_forgotten():
+    save_board(BOARD)
+    save_board(BOARD.model_copy(update={"name": "attic", "port": 20001}))
+    assert board_names() == ["attic", "rasp4"]
+    assert load_board("rasp4") == BOARD
+    remove_board("rasp4")
+    remove_board("rasp4")
+    assert board_names() == ["attic"]
+
+
+def test_unknown_board_names_those_that_are_known():
+    save_board(BOARD)
+    with pytest.raises(UsageError, match=r"'rasp5'.*set up: rasp4.*devices setup rasp5"):
+        load_board("rasp5")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"name": "rasp4"}', '{"colour": "green"}', "\xff"])
+def test_damaged_file_is_one_line_that_names_it(content: str):
+    save_board(BOARD)
+    path = state_folder() / "boards" / "rasp4.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=r"rasp4\.json is damaged.*remove it and set rasp4 up again") as caught:
+        load_board("rasp4")
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_state_of_a_link_is_no_link():
+    path = link_file("rasp4", "json")
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    assert link_status(BOARD) is None
+
+
+def test_state_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv("OFA_TVM_STATE")
+    assert state_folder() == Path.home() / ".local" / "state" / "ofa_tvm"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert state_folder() == tmp_path / "ofa_tvm"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b"])
+def test_names_that_are_no_file_names_are_refused(name: str):
+    with pytest.raises(ValueError, match="name"):
+        Board.model_validate({**BOARD.model_dump(), "name": name})

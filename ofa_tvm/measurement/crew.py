@@ -38,7 +38,7 @@ class Limits:
 
     absence_s: float = 60.0
     tell_s: float = 3.0
-    return_s: float = 5.0
+    return_s: float = 3.0
     pause_s: float = 30.0
     longest_pause_s: float = 300.0
     poll_s: float = 1.0
@@ -135,6 +135,10 @@ class Crew:
     def others(self, member: Member) -> list[Member]:
         """All but this one that can take jobs now and are not on trial."""
         return [other for other in self.connected if other is not member and not other.on_trial]
+
+    def look_at_once(self) -> None:
+        """Let the next `draw` not wait for its turn."""
+        self._last_poll = float("-inf")
 
     def draw(self) -> list[Offer]:
         """Devices to connect to now, if it is time to ask for some; each is to be handed to `join` or `refuse`."""

@@ -49,6 +49,7 @@ class Run:
 
     def outcomes(self) -> Generator[tuple[int, Outcome], None, None]:
         """Index and outcome of job after job; what is finished comes out before any error does."""
+        self._crew.look_at_once()
         try:
             while self._unfinished():
                 self._call_devices()

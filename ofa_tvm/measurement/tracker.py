@@ -112,14 +112,23 @@ def claim_device(address: TrackerAddress, key: str) -> SessionOffer | None:
     TrackerUnreachableError
         Nothing there answers as a tracker does.
     """
-    if not summarize(address).free.get(key):
-        return None
+    return request_session(address, key) if summarize(address).free.get(key) else None
+
+
+def request_session(address: TrackerAddress, key: str) -> SessionOffer | None:
+    """Ask for a device with this key; None if none is free within a second.
+
+    Raises
+    ------
+    TrackerUnreachableError
+        As for `claim_device`.
+    """
     with _conversation(address) as tracker:
         base.sendjson(tracker, [base.TrackerCode.REQUEST, key, "", 1])
         tracker.settimeout(CLAIM_LIMIT_S)
         try:
             code, offer = base.recvjson(tracker)
-        except TimeoutError:  # closing the connection withdraws the request
+        except TimeoutError:  # the tracker passes over a request whose connection is closed
             return None
         if code != base.TrackerCode.SUCCESS:
             raise ValueError(f"answer {code}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,15 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ofa_tvm.errors import MeasurementError
+from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
 from ofa_tvm.measurement import rpc_caches
 from ofa_tvm.measurement.device import Device
-from ofa_tvm.measurement.devices import open_device
+from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import KernelJob, SubnetJob
-from ofa_tvm.measurement.protocol import Measurement, measure, measure_many
+from ofa_tvm.measurement.local_farm import local_farm
+from ofa_tvm.measurement.protocol import Measurement
+from ofa_tvm.measurement.sources import DeviceSource, LocalSource, NullSource
 from ofa_tvm.targets import Target
 
 Kernels = Callable[[str], KernelJob]
+Connect = Callable[[], Device]
 
 
 @pytest.fixture(scope="class")
@@ -28,9 +32,40 @@ def target(request: pytest.FixtureRequest, quick_target: Callable[..., Target]) 
 
 
 @pytest.fixture(scope="class")
-def device(target: Target) -> Iterator[Device]:
-    with open_device(target) as device:
-        yield device
+def source(target: Target) -> Iterator[DeviceSource]:
+    if target.device.kind == "null":
+        yield NullSource(target)
+        return
+    with local_farm(target) as farm:
+        yield LocalSource(target, farm, f"{target.name}: this host")
+
+
+@pytest.fixture
+def connect(source: DeviceSource) -> Iterator[Connect]:
+    """A connection to the only device; the one before has to be closed."""
+    devices: list[Device] = []
+
+    def connect() -> Device:
+        offer = source.offer()
+        assert offer is not None
+        devices.append(offer.connect())
+        return devices[-1]
+
+    yield connect
+    for device in devices:
+        device.close()
+
+
+@pytest.fixture
+def device(connect: Connect) -> Device:
+    return connect()
+
+
+@pytest.fixture
+def farm(source: DeviceSource) -> Iterator[Farm]:
+    farm = Farm(source, print)
+    yield farm
+    farm.close()
 
 
 class DeviceContract:
@@ -63,16 +98,29 @@ class DeviceContract:
         with pytest.raises(MeasurementError, match="subnet"):
             device.run(subnet_job, np.zeros((1, 2, 3, 4), np.float32))
 
-    def test_protocol_measures_kernels_and_subnets(
-        self, device: Device, target: Target, kernel_job: Kernels, subnet_job: SubnetJob
+    def test_kernel_computes_what_numpy_does(self, device: Device, kernel_job: Kernels) -> None:
+        job = kernel_job("triple")
+        tensor = np.random.default_rng(2).standard_normal(job.shapes[0]).astype(np.float32)
+        np.testing.assert_allclose(device.run_kernel(job, [tensor]), 3 * tensor, rtol=1e-6)
+
+    def test_kernels_inputs_of_wrong_shape_are_refused(self, device: Device, kernel_job: Kernels) -> None:
+        for inputs in ([], [np.zeros((1, 2, 3), np.float32)]):
+            with pytest.raises(MeasurementError, match="kernel triple"):
+                device.run_kernel(kernel_job("triple"), inputs)
+
+    def test_versions_are_named_as_the_devices(self, device: Device) -> None:
+        assert all(name.startswith("device ") for name in device.versions)
+
+    def test_farm_measures_kernels_and_subnets(
+        self, farm: Farm, target: Target, kernel_job: Kernels, subnet_job: SubnetJob
     ) -> None:
         jobs = [kernel_job("double"), subnet_job, kernel_job("triple")]
-        outcomes = list(measure_many(device, jobs, kernel_job("double"), target.measurement))
-        assert len(outcomes) == 3
-        for outcome in outcomes:
+        outcomes = dict(farm.measure_many(jobs, kernel_job("double"), target.measurement))
+        assert sorted(outcomes) == [0, 1, 2]
+        for outcome in outcomes.values():
             assert isinstance(outcome, Measurement)
             assert outcome.min_ms <= outcome.median_ms
-            assert (outcome.device, outcome.emulated) == (device.name, device.emulated)
+            assert (outcome.device, outcome.emulated) == (farm.name, farm.emulated)
 
 
 class TestNull(DeviceContract):
@@ -91,12 +139,25 @@ class TestLocal(DeviceContract):
     target_name = "local"
 
     def test_unknown_function_is_an_error_and_the_next_job_works(
-        self, device: Device, target: Target, kernel_job: Kernels
+        self, connect: Connect, target: Target, kernel_job: Kernels
     ) -> None:
+        device = connect()
         with pytest.raises(MeasurementError, match="no_such_kernel") as caught:
-            measure(device, kernel_job("no_such_kernel"), kernel_job("double"), target.measurement)
+            device.time(kernel_job("no_such_kernel"), target.measurement)
         assert "\n" not in str(caught.value)
-        assert device.time(kernel_job("double"), target.measurement)
+        assert not device.is_open
+        assert connect().time(kernel_job("double"), target.measurement)
+
+    def test_closed_device_takes_no_job(self, device: Device, target: Target, kernel_job: Kernels) -> None:
+        device.close()
+        with pytest.raises(DeviceUnavailableError, match="closed"):
+            device.time(kernel_job("double"), target.measurement)
+
+    def test_tells_about_itself(self, device: Device) -> None:
+        assert device.info is not None
+        assert device.info.server == "python"
+        assert device.info.cores == os.cpu_count()
+        assert device.versions["device apache-tvm"]
 
     def test_kernel_checks_its_arguments(self, device: Device, target: Target, kernel_job: Kernels) -> None:
         job = replace(kernel_job("double"), shapes=((1, 2, 3), (1, 2, 3)))
@@ -104,14 +165,16 @@ class TestLocal(DeviceContract):
             device.time(job, target.measurement)
 
     def test_library_written_anew_is_loaded_anew(
-        self, device: Device, target: Target, kernel_job: Kernels, subnet_job: SubnetJob, tmp_path: Path
+        self, connect: Connect, target: Target, kernel_job: Kernels, subnet_job: SubnetJob, tmp_path: Path
     ) -> None:
         job = replace(kernel_job("double"), library=tmp_path / "changing.so")
         shutil.copy(subnet_job.library, job.library)
         with pytest.raises(MeasurementError, match="double"):
-            device.time(job, target.measurement)
-        shutil.copy(kernel_job("double").library, job.library)
-        assert device.time(job, target.measurement)
+            connect().time(job, target.measurement)
+        device = connect()
+        shutil.copy(kernel_job("triple").library, job.library)
+        for function in ("double", "triple"):
+            assert device.time(replace(job, function=function), target.measurement)
 
     def test_libraries_that_are_too_large_together_go_and_come_back(
         self,

@@ -16,10 +16,10 @@ import pytest
 
 from ofa_tvm.errors import MeasurementError
 from ofa_tvm.measurement import local_farm
-from ofa_tvm.measurement.device import Device
-from ofa_tvm.measurement.devices import open_device
+from ofa_tvm.measurement.devices import open_farm
+from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import KernelJob
-from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, measure_many
+from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure
 from ofa_tvm.targets import Target
 
 Kernels = Callable[[str], KernelJob]
@@ -27,9 +27,9 @@ Kernels = Callable[[str], KernelJob]
 HOLDER = """
 import sys, time
 sys.modules["torch"] = None  # tvm_ffi would import it, for nothing
-from ofa_tvm.measurement.devices import open_device
+from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.targets import load_target
-with open_device(load_target("local")) as device:
+with open_farm(load_target("local")):
     try:
         print("ready", flush=True)
         time.sleep(60)
@@ -44,69 +44,69 @@ def target(quick_target: Callable[..., Target]) -> Target:
 
 
 @pytest.fixture(scope="module")
-def device(target: Target) -> Iterator[Device]:
-    with open_device(target) as device:
-        yield device
+def farm(target: Target) -> Iterator[Farm]:
+    with open_farm(target) as farm:
+        yield farm
 
 
-def test_kernel_that_crashes_fails_alone(device: Device, target: Target, faulty_job: Kernels, kernel_job: Kernels):
+def test_kernel_that_crashes_fails_alone(farm: Farm, target: Target, faulty_job: Kernels, kernel_job: Kernels):
     jobs = [kernel_job("double"), faulty_job("segfault"), kernel_job("triple")]
-    first, crashed, last = measure_many(device, jobs, kernel_job("double"), target.measurement)
+    outcomes = dict(farm.measure_many(jobs, kernel_job("double"), target.measurement))
+    first, crashed, last = (outcomes[index] for index in range(3))
     assert isinstance(first, Measurement)
     assert isinstance(last, Measurement)
     assert isinstance(crashed, MeasurementFailure)
-    assert "SIGSEGV" in crashed.error
+    assert crashed.error.count("SIGSEGV") == 2
     assert "\n" not in crashed.error
 
 
 def test_kernel_that_never_ends_meets_the_time_limit(
-    device: Device, target: Target, faulty_job: Kernels, kernel_job: Kernels
+    farm: Farm, target: Target, faulty_job: Kernels, kernel_job: Kernels
 ):
     with pytest.raises(MeasurementError, match="no answer within 1 s"):
-        device.time(faulty_job("hang"), target.measurement)
-    assert device.time(kernel_job("double"), target.measurement)
+        farm.measure(faulty_job("hang"), kernel_job("double"), target.measurement)
+    assert farm.measure(kernel_job("double"), kernel_job("double"), target.measurement)
     assert not [process for process in _server().children() if process.cpu_percent(0.2) > 50]
 
 
 def test_server_killed_during_a_job_is_started_again(
-    device: Device, target: Target, faulty_job: Kernels, kernel_job: Kernels
+    farm: Farm, target: Target, faulty_job: Kernels, kernel_job: Kernels
 ):
     killed = _server()
     killer = threading.Timer(0.3, killed.kill)
     killer.start()
-    with pytest.raises(MeasurementError):
-        device.time(faulty_job("hang"), target.measurement.model_copy(update={"timeout_s": 20.0}))
+    with pytest.raises(MeasurementError, match=r"; then .*no answer within 3 s"):
+        farm.measure(faulty_job("hang"), kernel_job("double"), target.measurement.model_copy(update={"timeout_s": 3.0}))
     killer.join()
-    assert device.time(kernel_job("double"), target.measurement)
+    assert farm.measure(kernel_job("double"), kernel_job("double"), target.measurement)
     assert _server().pid != killed.pid
 
 
 def test_tracker_killed_between_jobs_is_started_again(
-    device: Device, target: Target, faulty_job: Kernels, kernel_job: Kernels
+    farm: Farm, target: Target, faulty_job: Kernels, kernel_job: Kernels
 ):
     _child("tracker.py").kill()
-    assert device.time(kernel_job("double"), target.measurement)  # the session outlives the tracker
+    # The session outlives the tracker.
+    assert farm.measure(kernel_job("double"), kernel_job("double"), target.measurement)
     with pytest.raises(MeasurementError):
-        device.time(faulty_job("segfault"), target.measurement)
-    assert device.time(kernel_job("double"), target.measurement)
+        farm.measure(faulty_job("segfault"), kernel_job("double"), target.measurement)
+    assert farm.measure(kernel_job("double"), kernel_job("double"), target.measurement)
 
 
 def test_server_that_hangs_is_replaced(
-    device: Device, target: Target, kernel_job: Kernels, monkeypatch: pytest.MonkeyPatch
+    farm: Farm, target: Target, kernel_job: Kernels, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(local_farm, "BUSY_LIMIT_S", 0.2)
     monkeypatch.setattr(local_farm, "STOP_LIMIT_S", 0.2)
     hung = _server()
     for process in [hung, *hung.children()]:
         process.suspend()
-    with pytest.raises(MeasurementError, match="no answer"):
-        device.time(kernel_job("double"), target.measurement)
-    assert device.time(kernel_job("double"), target.measurement)
+    assert farm.measure(kernel_job("double"), kernel_job("double"), target.measurement)
     assert not hung.is_running()
 
 
-def test_nothing_listens_beyond_loopback(device: Device, target: Target, kernel_job: Kernels):
-    device.time(kernel_job("double"), target.measurement)
+def test_nothing_listens_beyond_loopback(farm: Farm, target: Target, kernel_job: Kernels):
+    farm.measure(kernel_job("double"), kernel_job("double"), target.measurement)
     listening = [
         connection.laddr.ip
         for process in [psutil.Process(), *psutil.Process().children(recursive=True)]
@@ -139,18 +139,20 @@ def test_no_process_survives_the_command(number: signal.Signals, tmp_path: Path)
         command.wait()
 
 
-def test_interruption_gets_through_while_a_kernel_hangs(target: Target, faulty_job: Kernels):
+def test_interruption_gets_through_while_a_kernel_hangs(target: Target, faulty_job: Kernels, kernel_job: Kernels):
     before = _descendants()
     interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt), open_device(target) as device:
+    with pytest.raises(KeyboardInterrupt), open_farm(target) as farm:
         interrupt.start()
-        device.time(faulty_job("hang"), target.measurement.model_copy(update={"timeout_s": 60.0}))
+        farm.measure(
+            faulty_job("hang"), kernel_job("double"), target.measurement.model_copy(update={"timeout_s": 60.0})
+        )
     assert _descendants() <= before
 
 
 def test_exception_in_the_body_stops_everything(target: Target):
     before = _descendants()
-    with pytest.raises(ZeroDivisionError), open_device(target):
+    with pytest.raises(ZeroDivisionError), open_farm(target):
         assert _descendants() - before
         raise ZeroDivisionError
     assert _descendants() <= before
@@ -161,8 +163,8 @@ def test_no_file_is_left(
     target: Target, kernel_job: Kernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
 ):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with open_device(target) as device:
-        device.time(kernel_job("double"), target.measurement)
+    with open_farm(target) as farm:
+        farm.measure(kernel_job("double"), kernel_job("double"), target.measurement)
         assert list(tmp_path.glob("**/*.so"))
         if killed:
             _newest_server().kill()

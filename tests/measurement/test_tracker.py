@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError, UsageError
-from ofa_tvm.measurement.devices import open_device
-from ofa_tvm.measurement.tracker import TrackerAddress, request_device, summarize
+from ofa_tvm.measurement.devices import cpu_model, open_farm
+from ofa_tvm.measurement.tracker import TrackerAddress, claim_device, request_device, request_session, summarize
 from ofa_tvm.targets import Target
 
 ROOT = Path(__file__).parents[2]
@@ -99,9 +99,11 @@ def test_device_at_a_tracker_measures(
     tracker: TrackerAddress, device_key: str, quick_target: Callable[..., Target], kernel_job: Callable
 ):
     target = _with_key(quick_target("rasp4"), device_key)
-    with open_device(target, str(tracker)) as device:
-        assert device.time(kernel_job("double"), target.measurement)
-        assert str(tracker) in device.name
+    with open_farm(target, str(tracker)) as farm:
+        measurement = farm.measure(kernel_job("double"), kernel_job("double"), target.measurement)
+        assert farm.devices == (measurement.device,)
+        assert measurement.device == f"board {socket.gethostname()}: {cpu_model()}"
+        assert measurement.versions["device apache-tvm"] == measurement.versions["apache-tvm"]
 
 
 def test_local_uses_a_free_local_device_of_a_running_tracker(
@@ -109,15 +111,15 @@ def test_local_uses_a_free_local_device_of_a_running_tracker(
 ):
     monkeypatch.setenv("OFA_TVM_TRACKER", str(tracker))
     _await_free(tracker, device_key)
-    with open_device(_with_key(quick_target("local"), device_key)) as device:
-        assert str(tracker) in device.name
+    with open_farm(_with_key(quick_target("local"), device_key)) as farm:
+        assert farm.name == f"board {socket.gethostname()}: {cpu_model()}"
 
 
 def test_local_starts_its_own_when_the_tracker_has_no_local_device(
     tracker: TrackerAddress, quick_target: Callable[..., Target]
 ):
-    with open_device(quick_target("local"), str(tracker)) as device:
-        assert str(tracker) not in device.name
+    with open_farm(quick_target("local"), str(tracker)) as farm:
+        assert farm.name == f"local: {cpu_model()}"
 
 
 def test_device_in_use_is_not_waited_for_forever_and_comes_back_when_the_offer_was_not_taken_up(
@@ -128,6 +130,26 @@ def test_device_in_use_is_not_waited_for_forever_and_comes_back_when_the_offer_w
     with pytest.raises(DeviceUnavailableError, match="in use"):
         request_device(tracker, device_key, timeout_s=0.1)
     _await_free(tracker, device_key)
+
+
+def test_summary_has_the_addresses_of_servers(tracker: TrackerAddress, device_key: str):
+    _await_free(tracker, device_key)
+    summary = summarize(tracker)
+    (address,) = summary.addresses[device_key]
+    offer = request_device(tracker, device_key, timeout_s=5)
+    assert address == f"{offer.host}:{offer.port}"
+    assert claim_device(tracker, device_key) is None
+    _await_free(tracker, device_key)
+
+
+def test_a_request_that_somebody_else_won_is_withdrawn(tracker: TrackerAddress, device_key: str):
+    _await_free(tracker, device_key)
+    request_device(tracker, device_key, timeout_s=5)
+    assert request_session(tracker, device_key) is None  # as if the device had been free a moment ago
+    assert summarize(tracker).pending[device_key] == 1  # the tracker finds out when a device becomes free
+    _await_free(tracker, device_key)
+    assert summarize(tracker).pending[device_key] == 0
+    assert claim_device(tracker, device_key) is not None
 
 
 def test_missing_device_names_those_that_are_there(tracker: TrackerAddress, device_key: str):
@@ -141,7 +163,7 @@ def test_no_tracker_says_what_to_type(quick_target: Callable[..., Target]):
         release()
         with (
             pytest.raises(TrackerUnreachableError, match=r"start_rpc_tracker\.sh"),
-            open_device(quick_target("rasp4"), f"127.0.0.1:{port}"),
+            open_farm(quick_target("rasp4"), f"127.0.0.1:{port}"),
         ):
             pass
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import shlex
 import socket
 import time
 from collections.abc import Callable
 from typing import Literal
 
-import paramiko
-
 from ofa_tvm.boards.forwarding import LOOPBACK
-from ofa_tvm.boards.link_control import link_status, start_link, stop_link
+from ofa_tvm.boards.link_control import start_link, stop_link
 from ofa_tvm.boards.link_state import link_pid_file
 from ofa_tvm.boards.login import connect
+from ofa_tvm.boards.ports import known_board, with_port, with_ports_of
 from ofa_tvm.boards.probe import Runtime
 from ofa_tvm.boards.provisioning import set_up
-from ofa_tvm.boards.registry import Board, board_lock, board_names, known_hosts_file, load_board, save_board
+from ofa_tvm.boards.registry import Board, board_lock, known_hosts_file, save_board
 from ofa_tvm.boards.service import Service, ShellService, server_command
 from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.boards.systemd import SystemdService
@@ -29,12 +27,6 @@ SEEN_LIMIT_S = 90.0
 SEEN_POLL_S = 0.1
 LOG_POLL_S = 2.0
 PROBE_LIMIT_S = 20.0
-CONNECTION_REFUSED = 2
-"""An SSH server's word for a port where nobody listens (RFC 4254, section 5.1)."""
-
-PORTS = range(20000, 30000)
-"""For RPC servers: below the ports that Linux gives to outgoing connections."""
-
 LAN_WARNING = (
     "{name} listens on the network, on port {port}: TVM RPC runs any code it is sent, without a password, for whoever"
     " reaches it; use --lan in a network that you trust only"
@@ -67,7 +59,7 @@ def install(
         As `connect` and `set_up`.
     """
     with board_lock(board.name):
-        known = _known(board.name)
+        known = known_board(board.name)
         hosts = known_hosts_file()
         with connect(
             board.address, known_hosts=hosts, accept_fingerprint=accept_fingerprint, identity=board.identity
@@ -106,8 +98,8 @@ def start(board: Board, tracker: TrackerAddress, say: Callable[[str], None], *, 
         Its RPC server does not start, or was not seen at the tracker in time.
     """
     with board_lock(board.name):
-        summarize(tracker)
-        board = _with_ports_of(board)
+        _require_reachable(board, tracker)
+        board = with_ports_of(board)
         with connect(board.address, known_hosts=known_hosts_file(), identity=board.identity) as connection:
             service = service_of(connection, board)
             if not board.folder or connection.run(f"test -e {shlex.quote(board.folder)}/complete", PROBE_LIMIT_S).code:
@@ -115,11 +107,12 @@ def start(board: Board, tracker: TrackerAddress, say: Callable[[str], None], *, 
                 raise BoardSetUpError(
                     f"{board.name} is not set up, or no longer as this version needs it; type: {again}"
                 )
-            board = _with_port(board, connection, service)
+            board = with_port(board, connection, service)
             if board.lan:
                 stop_link(board)
                 say(LAN_WARNING.format(name=board.name, port=board.port))
-                seen_by_board = f"{connection.host_address}:{tracker.port}"
+                host = connection.host_address if _is_loopback(tracker) else tracker.host
+                seen_by_board = f"{host}:{tracker.port}"
             else:
                 save_board(board)  # the link reads it
                 board = board.model_copy(update={"tracker_port": start_link(board, tracker, tethered=tethered)})
@@ -159,55 +152,18 @@ def service_of(connection: SshConnection, board: Board) -> Service:
     return SystemdService(connection, board) if board.systemd else ShellService(connection, board)
 
 
-def _with_ports_of(board: Board) -> Board:
-    """The board with the ports that another command has given it meanwhile."""
-    saved = _known(board.name)
-    return board.model_copy(update={"port": saved.port, "tracker_port": saved.tracker_port}) if saved else board
+def _require_reachable(board: Board, tracker: TrackerAddress) -> None:
+    """A tracker tells clients the address that a registration comes from: out of a link, that is its own host's."""
+    summarize(tracker)
+    if not board.lan and not _is_loopback(tracker):
+        raise TrackerUnreachableError(
+            f"{board.name} comes to this host's loopback, where clients of the tracker {tracker} would not find it;"
+            f" use a tracker on 127.0.0.1, or set {board.name} up with --lan"
+        )
 
 
-def _known(name: str) -> Board | None:
-    return load_board(name) if name in board_names() else None
-
-
-def _with_port(board: Board, connection: SshConnection, service: Service) -> Board:
-    """The board with a port that is its own, here and there."""
-    link = link_status(board)
-    if link and link.port == board.port:
-        return board
-    if board.port and _free_here(board) and (service.status().running or _free_there(connection, board)):
-        return board
-    for port in random.sample(PORTS, 50):
-        candidate = board.model_copy(update={"port": port})
-        if _free_here(candidate) and _free_there(connection, candidate):
-            return candidate
-    raise BoardSetUpError(f"no port from {PORTS.start} to {PORTS.stop} is free both here and on {board.name}")
-
-
-def _free_here(board: Board) -> bool:
-    if board.lan:
-        return True
-    with contextlib.suppress(OSError), socket.create_server((LOOPBACK, board.port)):
-        return True
-    return False
-
-
-def _free_there(connection: SshConnection, board: Board) -> bool:
-    """Whether nobody answers on the board's loopback."""
-    if board.lan:
-        return True  # there is nothing to forward, and it may not be allowed; the server will say it
-    destination = (LOOPBACK, board.port)
-    try:
-        connection.transport.open_channel("direct-tcpip", destination, destination, timeout=PROBE_LIMIT_S).close()
-    except paramiko.ChannelException as error:
-        if error.code == CONNECTION_REFUSED:
-            return True
-        raise BoardSetUpError(
-            f"the SSH server of {connection.address} forwards no ports ({error.text}); allow it on the board with"
-            " AllowTcpForwarding yes in /etc/ssh/sshd_config, or see --lan"
-        ) from error
-    except (paramiko.SSHException, OSError, EOFError) as error:
-        raise BoardUnreachableError(f"the connection to {connection.address} failed: {error}") from error
-    return False
+def _is_loopback(tracker: TrackerAddress) -> bool:
+    return socket.gethostbyname(tracker.host).startswith("127.")
 
 
 def _start_server(board: Board, service: Service, command: list[str], say: Callable[[str], None]) -> None:
@@ -228,9 +184,12 @@ def _await_device(board: Board, tracker: TrackerAddress, service: Service) -> No
                 raise BoardSetUpError(f"the RPC server of {board.name} ended: {status.last_words}")
             next_look = time.monotonic() + LOG_POLL_S
         if time.monotonic() > deadline:
+            hint = (
+                "; does the tracker listen on the network (start_rpc_tracker.sh --host 0.0.0.0)?" if board.lan else ""
+            )
             raise BoardSetUpError(
                 f"{board.name} was not seen at tracker {tracker} within {SEEN_LIMIT_S:.0f} s; the last its RPC server"
-                f" said: {service.status().last_words}"
+                f" said: {service.status().last_words}{hint}"
             )
         time.sleep(SEEN_POLL_S)
 

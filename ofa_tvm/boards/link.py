@@ -30,7 +30,7 @@ from ofa_tvm.boards.forwarding import LOOPBACK, ForwardingToBoard, ForwardingToH
 from ofa_tvm.boards.link_state import LinkState, link_file, link_pid_file, write_link_state
 from ofa_tvm.boards.login import connect
 from ofa_tvm.boards.registry import Board, known_hosts_file, load_board, try_lock
-from ofa_tvm.boards.ssh import SshConnection
+from ofa_tvm.boards.ssh import SshConnection, one_line
 from ofa_tvm.errors import BoardUnreachableError, DeviceError, OfaTvmError
 
 ALIVE_PERIOD_S = 3.0
@@ -187,7 +187,8 @@ def _wait_until_lost(transport: paramiko.Transport) -> str:
         transport.join(0.2)
         if time.monotonic() - answered > SILENCE_LIMIT_S:
             return f"the board has been silent for {SILENCE_LIMIT_S:.0f} s"
-    return str(transport.get_exception() or "the connection was cut")
+    error = transport.get_exception()
+    return "the connection was cut" if error is None or isinstance(error, EOFError) else one_line(error)
 
 
 def _listen(board: Board) -> socket.socket:
@@ -203,6 +204,8 @@ def _take(descriptor: int, name: str) -> None:
         if time.monotonic() > deadline:
             raise DeviceError(f"{name} has a link already; python -m ofa_tvm.devices stop {name} ends it")
         time.sleep(0.05)
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
 
 
 def _log_to_file(name: str) -> None:

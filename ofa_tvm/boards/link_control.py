@@ -15,10 +15,9 @@ import psutil
 
 from ofa_tvm import errors
 from ofa_tvm.boards.link_state import LinkState, link_file, read_link_state
-from ofa_tvm.boards.registry import Board
+from ofa_tvm.boards.registry import Board, try_lock
 from ofa_tvm.errors import BoardUnreachableError, DeviceError
-from ofa_tvm.files import output_errors
-from ofa_tvm.measurement.local_farm import rpc_folder
+from ofa_tvm.files import output_errors, shipped_folder
 from ofa_tvm.measurement.tracker import TrackerAddress
 
 READY_LIMIT_S = 60.0
@@ -62,12 +61,21 @@ def start_link(board: Board, tracker: TrackerAddress, *, tethered: bool = False)
 
 def stop_link(board: Board) -> bool:
     """End the board's link; it is gone when this returns. False if there was none."""
-    running = link_status(board)
-    process = running.process() if running else None
+    process = _holder(board)
     if process is not None:
         end_process(process)
     link_file(board.name, "json").unlink(missing_ok=True)
     return process is not None
+
+
+def _holder(board: Board) -> psutil.Process | None:
+    """The process that has the link's lock, in which it writes its id."""
+    try:
+        with link_file(board.name, "lock").open("r+") as lock:
+            pid = "" if try_lock(lock.fileno()) else lock.read()
+        return psutil.Process(int(pid)) if pid else None
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return None
 
 
 def end_process(process: psutil.Process) -> None:
@@ -92,7 +100,7 @@ def _ends(process: psutil.Process) -> bool:
 def _spawn(board: Board, tracker: TrackerAddress, tethered: bool, log: int) -> int:
     """Start the link's process; the descriptor where it says who it is, and then that it is up."""
     ready_read, ready_write = os.pipe()
-    tether = [sys.executable, "-ES", str(rpc_folder() / "tethered.py"), str(os.getpid())] if tethered else []
+    tether = [sys.executable, "-ES", str(shipped_folder("rpc") / "tethered.py"), str(os.getpid())] if tethered else []
     mode = "tethered" if tethered else "detached"
     arguments = [board.name, tracker.host, str(tracker.port), str(ready_write), mode]
     try:
@@ -128,7 +136,7 @@ def _await_answer(board: Board, ready: int) -> int:
     finally:
         os.close(ready)
         pid, _, answer = text.decode().partition("\n")
-        if pid and not answer:  # interrupted, or too late: it must not come up when nobody knows of it
+        if pid and "tracker_port" not in answer:  # it must not come up when nobody waits for it any more
             with contextlib.suppress(psutil.NoSuchProcess):
                 end_process(psutil.Process(int(pid)))
     if not answer:

@@ -16,8 +16,7 @@ from ofa_tvm.boards.probe import Probe, Runtime
 from ofa_tvm.boards.registry import locked
 from ofa_tvm.boards.wheels import cache_folder, download, tvm_requirements
 from ofa_tvm.errors import BoardSetUpError
-from ofa_tvm.files import directory_atomic
-from ofa_tvm.measurement.local_farm import rpc_folder
+from ofa_tvm.files import directory_atomic, shipped_folder
 
 RECIPE = "1"
 """To be changed when the same files are to be installed in another way."""
@@ -85,7 +84,7 @@ def native_payload(found: Probe, say: Callable[[str], None]) -> list[Upload]:
 
 
 def _build(machine: str, out: Path) -> None:
-    script = rpc_folder() / "server" / "build.sh"
+    script = shipped_folder("rpc") / "server" / "build.sh"
     try:
         run = subprocess.run(
             ["bash", script, "--arch", machine, "--out", out],
@@ -110,12 +109,12 @@ def _extract_libraries(wheels: list[Path], folder: Path) -> None:
 
 
 def _scripts() -> list[Path]:
-    return [*sorted(rpc_folder().glob("*.py")), _supervisor()]
+    return [*sorted(shipped_folder("rpc").glob("*.py")), _supervisor()]
 
 
 def _native_sources() -> list[Path]:
-    return sorted(path for path in (rpc_folder() / "server").iterdir() if path.suffix in (".c", ".h", ".sh"))
+    return sorted(path for path in (shipped_folder("rpc") / "server").iterdir() if path.suffix in (".c", ".h", ".sh"))
 
 
 def _supervisor() -> Path:
-    return rpc_folder() / "provisioning" / "supervise.sh"
+    return shipped_folder("rpc") / "provisioning" / "supervise.sh"

@@ -9,7 +9,7 @@ from ofa_tvm.boards.registry import Board
 from ofa_tvm.boards.service import LIMIT_S, LOG_LINES, ServiceStatus
 from ofa_tvm.boards.ssh import CommandResult, SshConnection
 from ofa_tvm.errors import BoardSetUpError
-from ofa_tvm.measurement.local_farm import rpc_folder
+from ofa_tvm.files import shipped_folder
 
 # A user's own systemd is found through a variable that a login without a terminal may lack.
 _FUNCTIONS = """
@@ -44,7 +44,7 @@ class SystemdService:
         BoardUnreachableError
             The board does not answer.
         """
-        template = (rpc_folder() / "provisioning" / "ofa_tvm.service").read_text()
+        template = (shipped_folder("rpc") / "provisioning" / "ofa_tvm.service").read_text()
         unit = template.replace("@KEY@", self._board.key).replace("@COMMAND@", self.written(command))
         steps = f"""
         command -v systemctl >/dev/null || {{ echo "there is no systemd; leave --systemd out" >&2; exit 1; }}

@@ -51,7 +51,7 @@ class SshBoard:
         (folder / "sshd_config").write_text(
             f"ListenAddress {self.address}:22\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
             "UsePAM no\nStrictModes no\nPidFile none\nPasswordAuthentication no\nSubsystem sftp internal-sftp\n"
-            f"SetEnv HOME={self.home} OFA_TVM_TEST_BOARD={self.namespace}\n"
+            f"SetEnv HOME={self.home} PATH={self.home}/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
         )
         self._server: subprocess.Popen[bytes] | None = None
         Path("/run/sshd").mkdir(exist_ok=True)
@@ -80,6 +80,8 @@ class SshBoard:
         return fingerprint(paramiko.Ed25519Key(filename=str(self.folder / "host")))
 
     def start(self) -> None:
+        if self._server:
+            self._server.wait(LIMIT_S)
         command = ["ip", "netns", "exec", self.namespace, SSHD, "-D", "-e", "-f", self.folder / "sshd_config"]
         with (self.folder / "sshd.log").open("ab") as log:
             self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

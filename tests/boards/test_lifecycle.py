@@ -15,11 +15,12 @@ import psutil
 import pytest
 from tvm import rpc
 
-from ofa_tvm.boards import lifecycle, link_control
+from ofa_tvm.boards import lifecycle
 from ofa_tvm.boards.lifecycle import seen_at, start, stop
 from ofa_tvm.boards.link_control import link_status, start_link, stop_link
+from ofa_tvm.boards.link_state import link_file
 from ofa_tvm.boards.provisioning import set_up
-from ofa_tvm.boards.registry import Board, load_board, save_board
+from ofa_tvm.boards.registry import Board, load_board, save_board, try_lock
 from ofa_tvm.boards.service import server_command
 from ofa_tvm.errors import (
     BoardSetUpError,
@@ -297,10 +298,31 @@ def test_link_to_a_board_with_another_host_key(ready: Board, tracker: Tracker, s
     assert link_status(board) is None
 
 
-def test_second_link_is_refused(started: Board, tracker: Tracker, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(link_control, "link_status", lambda _: None)
-    with pytest.raises(DeviceError, match="has a link already"):
-        start_link(started, tracker.address)
+def test_link_whose_state_was_lost_is_ended_before_another_starts(started: Board, tracker: Tracker):
+    first = psutil.Process(link_status(started).pid)
+    link_file(started.name, "json").write_text("damaged")
+    start_link(started, tracker.address)
+    wait_until(lambda: not first.is_running() or first.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: _serves(tracker))
+
+
+def test_link_that_somebody_else_starts_is_not_started_again(ready: Board, tracker: Tracker):
+    board = ready.model_copy(update={"port": 20322})
+    save_board(board)
+    link_file(board.name, "lock").parent.mkdir()
+    with link_file(board.name, "lock").open("a") as lock:
+        assert try_lock(lock.fileno())
+        with pytest.raises(DeviceError, match="has a link already"):
+            start_link(board, tracker.address)
+
+
+def test_tracker_of_another_host_is_for_the_lan(ready: Board, say: Say, ssh_board: SshBoard):
+    tracker = Tracker(host="0.0.0.0")
+    try:
+        with pytest.raises(TrackerUnreachableError, match="--lan"):
+            start(ready, TrackerAddress(ssh_board.host_address, tracker.address.port), say)
+    finally:
+        tracker.kill()
 
 
 def test_server_that_cannot_start_says_why(ready: Board, tracker: Tracker, say: Say, monkeypatch: pytest.MonkeyPatch):

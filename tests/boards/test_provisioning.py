@@ -67,10 +67,10 @@ def test_name_of_a_runtime_changes_with_what_is_in_it(monkeypatch: pytest.Monkey
     before = payload.payload_name(RASP4, "python")
     assert payload.payload_name(dataclasses.replace(RASP4, free_mib=1), "python") == before
     assert payload.payload_name(dataclasses.replace(RASP4, python=(3, 12)), "python") != before
-    shutil.copytree(payload.rpc_folder(), tmp_path / "rpc", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(payload.shipped_folder("rpc"), tmp_path / "rpc", ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "rpc" / "session.py").open("a") as script:
         script.write("\n")
-    monkeypatch.setattr(payload, "rpc_folder", lambda: tmp_path / "rpc")
+    monkeypatch.setattr(payload, "shipped_folder", lambda name: tmp_path / name)
     assert payload.payload_name(RASP4, "python") != before
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from ofa_tvm.boards.emulation.host import environment
 from ofa_tvm.boards.emulation.keys import generate_key
 from ofa_tvm.boards.emulation.network import PREFIX, Cable, plug_in
 from ofa_tvm.boards.emulation.processor import Processor
@@ -113,7 +114,7 @@ def _spawn(program: list[str], log: Path, *, tethered: bool) -> tuple[int, int]:
         pid = os.posix_spawnp(
             command[0],
             command,
-            os.environ,
+            environment(),
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, reading, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),

@@ -12,8 +12,9 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from ofa_tvm.boards.emulation.arm64 import enable_arm64
 from ofa_tvm.boards.emulation.board import EmulatedBoard, clean_stale, find_boards, start_board, stop_board
-from ofa_tvm.boards.emulation.host import enable_arm64, require_host
+from ofa_tvm.boards.emulation.requirements import require_host
 from ofa_tvm.boards.emulation.rootfs import base_root
 from ofa_tvm.errors import EmulationError
 from ofa_tvm.targets import load_target

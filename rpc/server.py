@@ -130,6 +130,7 @@ def serve(listener: socket.socket, tracker: tuple[str, int], key: str, session_l
     from session import serve_session
 
     registration: Registration | None = None
+    told_last = socket.socket()
     outage = False
     while True:
         try:
@@ -147,11 +148,16 @@ def serve(listener: socket.socket, tracker: tuple[str, int], key: str, session_l
                 registration = None
             time.sleep(RECONNECT_PERIOD_S)
             continue
-        with client:
-            try:
-                serve_session(client, (listener, registration.connection), session_limit_s)
-            except OSError as error:  # no memory for a process, no space for files: the next client may have more luck
-                log(f"session: {error}")
+        told = False
+        try:
+            told = serve_session(client, (listener, registration.connection, told_last), session_limit_s)
+        except OSError as error:  # no memory for a process, no space for its files: the next client may have more luck
+            log(f"session: {error}")
+        finally:
+            # What a client sends to a closed connection destroys what it has not read: it is told, then left open.
+            if told:
+                client, told_last = told_last, client
+            client.close()
 
 
 def log(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -11,6 +12,7 @@ import socket
 import struct
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tvm.rpc import _ffi_api
@@ -20,6 +22,7 @@ from tvm.support import utils
 PR_SET_PDEATHSIG = 1
 HANG_UP_GRACE_S = 1.0
 TELL_LIMIT_S = 5
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Workspace(utils.TempDirectory):
@@ -32,18 +35,36 @@ class Workspace(utils.TempDirectory):
         return str(super().relpath(name))
 
 
-def serve_session(client: socket.socket, others: tuple[socket.socket, ...], limit_s: float) -> None:
-    """Fork a session and wait until it ends, its client hangs up or its time (0: no limit) is over."""
+def serve_session(client: socket.socket, others: tuple[socket.socket, ...], limit_s: float) -> bool:
+    """Fork a session and wait until it ends, its client hangs up or its time (0: no limit) is over.
+
+    Returns whether the client was told something that it has perhaps not read yet. The session's process
+    closes the `others`.
+    """
     alive, alive_end = socket.socketpair()  # the session's process alone will have the second one, till its end
-    with alive, tempfile.TemporaryDirectory(prefix="ofa_tvm_rpc_", ignore_cleanup_errors=True) as workspace:
+    with (
+        stop_signals(blocked=True),  # clearing up is not to be interrupted: they come through while it waits
+        alive,
+        tempfile.TemporaryDirectory(prefix="ofa_tvm_rpc_", ignore_cleanup_errors=True) as workspace,
+    ):
         parent = os.getpid()
         with alive_end:
             session = os.fork()
             if session == 0:
                 run_session(client, workspace, parent, others)
         reason = await_end(session, client, alive, limit_s)
-        if reason is not None:
-            tell_client(client, reason)
+        return reason is not None and tell_client(client, reason)
+
+
+@contextlib.contextmanager
+def stop_signals(blocked: bool) -> Iterator[None]:
+    """Hold back the signals that stop the server, or let them through; afterwards it is the other way round."""
+    ways = signal.SIG_UNBLOCK, signal.SIG_BLOCK
+    try:
+        signal.pthread_sigmask(ways[blocked], STOPPING)
+        yield
+    finally:
+        signal.pthread_sigmask(ways[not blocked], STOPPING)
 
 
 def run_session(client: socket.socket, workspace: str, parent: int, others: tuple[socket.socket, ...]) -> None:
@@ -51,8 +72,9 @@ def run_session(client: socket.socket, workspace: str, parent: int, others: tupl
     status = 1
     try:
         # No Python handlers here: a kernel that never returns would never let one run.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in STOPPING:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for other in others:
@@ -79,17 +101,18 @@ def await_end(session: int, client: socket.socket, alive: socket.socket, limit_s
     poller.register(client, select.POLLRDHUP)
     reason, killed = None, True
     try:
-        events = dict(poller.poll(limit_s * 1000 or None))
-        if not events:
-            reason = f"the session was ended after {limit_s:g} s, the server's --session-limit"
-            log(reason)
-        elif alive.fileno() in events:
-            killed = False
-        else:
-            poller.unregister(client)
-            killed = not poller.poll(HANG_UP_GRACE_S * 1000)
-            if killed:
-                log("client gone, session killed")
+        with stop_signals(blocked=False):
+            events = dict(poller.poll(limit_s * 1000 or None))
+            if events and alive.fileno() not in events:
+                poller.unregister(client)
+                killed = not poller.poll(HANG_UP_GRACE_S * 1000)
+                if killed:
+                    log("client gone, session killed")
+            elif events:
+                killed = False
+            else:
+                reason = f"the session was ended after {limit_s:g} s, the server's --session-limit"
+                log(reason)
     finally:  # also when a signal stops the server
         if killed:
             os.kill(session, signal.SIGKILL)
@@ -109,13 +132,16 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def tell_client(client: socket.socket, reason: str) -> None:
+def tell_client(client: socket.socket, reason: str) -> bool:
     """Tell the client why its session ended, as an RPC exception; it may be gone already."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", TELL_LIMIT_S, 0))
     try:
         _ffi_api.ReturnException(client.fileno(), reason)
+        client.shutdown(socket.SHUT_WR)  # there is no answer to anything else
     except Exception as error:  # of whatever type TVM gives to a broken connection
         log(f"client not told: {str(error).partition(chr(10))[0]}")
+        return False
+    return True
 
 
 def log(message: str) -> None:

@@ -52,7 +52,6 @@ static void serve(const struct options *options, int listener, int port)
             continue;
         }
         serve_session(client, listener, registration.connection, options->session_limit_s);
-        close(client);
     }
 }
 

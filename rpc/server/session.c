@@ -27,6 +27,10 @@ static const int STOPPING[] = {SIGTERM, SIGINT, SIGHUP};
 static sigset_t watched;
 static int signals = -1;
 
+/* The last client that was told why its session ended. What a client sends to a closed connection destroys what it has
+   not read yet, so this one stays open until another is told. */
+static int told_last = -1;
+
 enum outcome { ENDED, CLIENT_GONE, OVERTIME, STOPPED };
 
 static void stop_at_once(int number)
@@ -118,7 +122,7 @@ static enum outcome await_end(pid_t session, int client, double limit_s, int *st
 }
 
 /* Tell the client why its session ended, as an RPC exception; it may be gone already. */
-static void tell_client(int client, const char *reason)
+static bool tell_client(int client, const char *reason)
 {
     char message[1024];
     struct timeval limit = {.tv_sec = TELL_LIMIT_S};
@@ -127,7 +131,10 @@ static void tell_client(int client, const char *reason)
     if (call_global("rpc.ReturnException", arguments, 2, &result) != 0) {
         take_error(message, sizeof message);
         say("client not told: %.*s", (int)strcspn(message, "\n"), message);
+        return false;
     }
+    shutdown(client, SHUT_WR); /* there is no answer to anything else */
+    return true;
 }
 
 static const char *name_of(int number)
@@ -143,47 +150,66 @@ static const char *name_of(int number)
     return strsignal(number);
 }
 
-static void report(int client, enum outcome outcome, int status, double limit_s)
+/* Log how the session ended; whether the client was told. */
+static bool report(int client, enum outcome outcome, int status, double limit_s)
 {
     char reason[256];
-    if (outcome == CLIENT_GONE) {
+    if (outcome == CLIENT_GONE)
         say("client gone, session killed");
-    } else if (outcome == OVERTIME) {
+    if (outcome == OVERTIME) {
         snprintf(reason, sizeof reason, "the session was ended after %g s, the server's --session-limit", limit_s);
         say("%s", reason);
-        tell_client(client, reason);
-    } else if (outcome == ENDED && WIFSIGNALED(status)) {
+        return tell_client(client, reason);
+    }
+    if (outcome == ENDED && WIFSIGNALED(status)) {
         say("session ended by %s", name_of(WTERMSIG(status)));
         snprintf(reason, sizeof reason, "the process that ran the job was ended by %s", name_of(WTERMSIG(status)));
-        tell_client(client, reason);
+        return tell_client(client, reason);
     }
+    return false;
+}
+
+/* Fork a session and see it through to its end; whether the client was told why. */
+static bool run_in_workspace(const char *workspace, int client, const int others[2], double limit_s)
+{
+    int status = 0;
+    pid_t parent = getpid(), session = fork();
+    if (session < 0) {
+        say("session: fork: %s", strerror(errno)); /* the next client may have more luck */
+        return false;
+    }
+    if (session == 0) {
+        const int inherited[] = {others[0], others[1], signals, told_last};
+        for (size_t i = 0; i < sizeof inherited / sizeof *inherited; i++)
+            close(inherited[i]);
+        run_session(client, workspace, parent);
+    }
+    enum outcome outcome = await_end(session, client, limit_s, &status);
+    if (outcome == STOPPED) {
+        remove_workspace(workspace);
+        stop_at_once(SIGTERM);
+    }
+    return report(client, outcome, status, limit_s);
 }
 
 void serve_session(int client, int listener, int tracker, double limit_s)
 {
     char workspace[4096];
-    int status = 0;
+    bool told = false;
     sigprocmask(SIG_BLOCK, &watched, NULL); /* from here on a signal is read from the descriptor, not handled */
-    if (!make_workspace(workspace, sizeof workspace)) {
-        say("session: %s: %s", workspace, strerror(errno)); /* the next client may have more luck */
-        sigprocmask(SIG_UNBLOCK, &watched, NULL);
-        return;
-    }
-    pid_t parent = getpid(), session = fork();
-    if (session == 0) {
-        close(listener), close(tracker), close(signals);
-        run_session(client, workspace, parent);
-    }
-    if (session < 0) {
-        say("session: fork: %s", strerror(errno));
+    if (make_workspace(workspace, sizeof workspace)) {
+        const int others[] = {listener, tracker};
+        told = run_in_workspace(workspace, client, others, limit_s);
+        remove_workspace(workspace);
     } else {
-        enum outcome outcome = await_end(session, client, limit_s, &status);
-        report(client, outcome, status, limit_s);
-        if (outcome == STOPPED) {
-            remove_workspace(workspace);
-            stop_at_once(SIGTERM);
-        }
+        say("session: %s: %s", workspace, strerror(errno));
     }
-    remove_workspace(workspace);
+    if (told) {
+        int previous = told_last;
+        told_last = client;
+        client = previous;
+    }
+    if (client >= 0)
+        close(client);
     sigprocmask(SIG_UNBLOCK, &watched, NULL);
 }

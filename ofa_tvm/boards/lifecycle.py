@@ -19,7 +19,7 @@ from ofa_tvm.boards.provisioning import set_up
 from ofa_tvm.boards.registry import Board, board_lock, known_hosts_file, save_board
 from ofa_tvm.boards.service import Service, ShellService, server_command
 from ofa_tvm.boards.ssh import SshConnection
-from ofa_tvm.boards.systemd import SystemdService
+from ofa_tvm.boards.systemd import UNIT_FILES, SystemdService
 from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError, TrackerUnreachableError
 from ofa_tvm.measurement.tracker import TrackerAddress, summarize
 
@@ -208,7 +208,8 @@ def _remove_old_runtimes(connection: SshConnection, board: Board) -> None:
     connection.run(
         f"""cd {shlex.quote(folder)} || exit 0
         for old in python-* native-*; do
-            [ "$old" = {shlex.quote(own)} ] || [ ! -d "$old" ] || grep -qs "/$old/" run/*/command || rm -rf "$old"
+            [ "$old" = {shlex.quote(own)} ] || [ ! -d "$old" ] && continue
+            grep -qs "/$old/" run/*/command {UNIT_FILES} || rm -rf "$old"
         done""",
         PROBE_LIMIT_S,
     )

@@ -19,8 +19,10 @@ HOME = ".local/share/ofa_tvm"
 
 _PROBE = f"""
 echo "machine=$(uname -m)"
-echo "bits=$(getconf LONG_BIT 2>/dev/null)"
-echo "glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | sed 's/glibc //')"
+echo "bits=$(getconf LONG_BIT 2>/dev/null || echo $(($(od -An -j 4 -N 1 -t d1 /bin/sh) * 32)))"
+libc=$(getconf GNU_LIBC_VERSION 2>/dev/null ||
+    for file in /lib/*/libc.so.6 /lib*/libc.so.6; do [ -x "$file" ] && "$file"; done 2>/dev/null)
+echo "glibc=$(echo "$libc" | sed -nE 's/.*(glibc|version) ([0-9]+[.][0-9]+).*/\\2/p' | head -n 1)"
 echo "libstdcxx=$(ls -d /usr/lib*/libstdc++.so.6 /usr/lib/*/libstdc++.so.6 2>/dev/null | head -n 1)"
 echo "python=$(python3 -c 'import sys, venv, zipfile, ctypes; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)"
 echo "free=$(df -Pk "$HOME" 2>/dev/null | tail -n 1 | sed 's/  */ /g' | cut -d ' ' -f 4)"

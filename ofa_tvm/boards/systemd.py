@@ -24,6 +24,9 @@ else
     journal() { journalctl --user "$@"; }
 fi
 """
+UNIT_FILES = '/etc/systemd/system/ofa_tvm-*.service "$HOME"/.config/systemd/user/ofa_tvm-*.service'
+"""All of ours on a board, as its shell finds them."""
+
 _LINGER = "lingering is off"
 
 

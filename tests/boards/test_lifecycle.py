@@ -121,6 +121,22 @@ def test_started_by_several_at_once_is_started_once(ready: Board, tracker: Track
         stop(boards[0], say)
 
 
+def test_other_runtime_replaces_the_one_that_runs(started: Board, tracker: Tracker, ssh_board: SshBoard, say: Say):
+    folder = Path(started.folder).parent
+    for old in ("native-0", "python-0"):
+        (folder / old).mkdir()
+    (folder / "run" / "other").mkdir()
+    (folder / "run" / "other" / "command").write_text(f"{folder}/python-0/venv/bin/python\n")  # of another board
+    again = start(_set_up(ssh_board, started, say, "python"), tracker.address, say)
+    assert (again.port, again.tracker_port) == (started.port, started.tracker_port)
+    wait_until(lambda: _serves(tracker))
+    assert _ask(tracker)["server"] == "python"
+    assert not _servers(ssh_board, started)
+    left = {path.name for path in folder.iterdir()} - {"run", "links"}
+    assert left == {Path(again.folder).name, "python-0"}
+    stop(again, say)
+
+
 def test_two_boards_of_a_key_are_two_devices(
     make_board: Callable[[], SshBoard], board: Board, ready: Board, tracker: Tracker, say: Say
 ):

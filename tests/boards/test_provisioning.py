@@ -85,6 +85,24 @@ def test_probe_of_this_machine(connection: SshConnection, ssh_board: SshBoard):
     assert found.complete == frozenset()
 
 
+def test_probe_of_a_system_without_getconf(connection: SshConnection, ssh_board: SshBoard):
+    expected = probe(connection)
+    (ssh_board.home / "bin").mkdir()
+    (ssh_board.home / "bin" / "getconf").write_text("#!/bin/sh\nexit 1\n")
+    (ssh_board.home / "bin" / "getconf").chmod(0o755)
+    found = probe(connection)
+    assert (found.bits, found.glibc) == (expected.bits, expected.glibc)
+
+
+@pytest.mark.parametrize(("name", "reply"), [("sh", "no shell here"), ("uname", "")])
+def test_board_that_answers_nonsense(connection: SshConnection, ssh_board: SshBoard, name: str, reply: str):
+    (ssh_board.home / "bin").mkdir()
+    (ssh_board.home / "bin" / name).write_text(f"#!/bin/bash\necho {reply}\n")
+    (ssh_board.home / "bin" / name).chmod(0o755)
+    with pytest.raises(BoardSetUpError, match=r"does not run shell commands as Linux does.*uname -a"):
+        probe(connection)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["python", "native"])
 def test_set_up_installs_once(connection: SshConnection, board: Board, ssh_board: SshBoard, runtime: str):

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from ofa_tvm.boards.emulation.arm64 import enable_arm64
+from ofa_tvm.boards.emulation.folders import locked
 from ofa_tvm.boards.emulation.host import Say
 from ofa_tvm.boards.emulation.launch import await_sshd, end, launch
-from ofa_tvm.boards.emulation.lock import locked
 from ofa_tvm.boards.emulation.processor import processor_of
 from ofa_tvm.boards.emulation.requirements import require_host
 from ofa_tvm.boards.emulation.rootfs import base_root

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from ofa_tvm.boards.emulation.folders import remove_tree
 from ofa_tvm.boards.emulation.host import environment
 from ofa_tvm.boards.emulation.keys import generate_key
 from ofa_tvm.boards.emulation.network import PREFIX, Cable, plug_in
@@ -44,7 +44,7 @@ def launch(base: Path, processor: Processor, name: str, folder: Path, *, tethere
         host_key = generate_key(host_key_file(folder))
         generate_key(identity_file(folder))
         options = [name, base, processor.qemu_model, processor.cpuinfo, folder]
-        pid, control = _spawn([str(init_script()), *map(str, options)], log_file(folder), tethered=tethered)
+        pid, control = _spawn(["sh", str(init_script()), *map(str, options)], log_file(folder), tethered=tethered)
         with os.fdopen(control, "wb", buffering=0) as stream:
             _await_namespaces(pid, folder)
             address = plug_in(pid)
@@ -101,7 +101,7 @@ def end(folder: Path, board: EmulatedBoard | None) -> None:
         cable.await_end(STOP_LIMIT_S)
     if board is not None:
         _reap(board.pid)
-    _remove(folder)
+    remove_tree(folder, STOP_LIMIT_S)  # in which the board's last processes may be writing their last
 
 
 def _spawn(program: list[str], log: Path, *, tethered: bool) -> tuple[int, int]:
@@ -170,14 +170,3 @@ def _last_log_line(folder: Path) -> str:
     log = log_file(folder)
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1] if lines else "it was silent"
-
-
-def _remove(folder: Path) -> None:
-    """Remove the folder, in which the board's last processes may be writing their last."""
-    deadline = time.monotonic() + STOP_LIMIT_S
-    shutil.rmtree(folder, ignore_errors=True)
-    while folder.exists():
-        if time.monotonic() > deadline:
-            raise EmulationError(f"cannot remove all of {folder}; remove it as root")
-        time.sleep(POLL_PERIOD_S)
-        shutil.rmtree(folder, ignore_errors=True)

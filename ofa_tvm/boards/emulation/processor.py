@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ofa_tvm.boards.emulation.host import Say, is_arm64
 from ofa_tvm.errors import EmulationError
-from ofa_tvm.measurement.local_farm import rpc_folder
+from ofa_tvm.files import shipped_folder
 from ofa_tvm.targets import Target
 
 DEFAULT_CORE = "cortex-a72"
@@ -69,7 +69,7 @@ def _core_name(target: Target) -> str:
 
 
 def _cpuinfo(core: str) -> Path:
-    return rpc_folder() / "emulated" / "cpuinfo" / core
+    return shipped_folder("rpc") / "emulated" / "cpuinfo" / core
 
 
 def _qemu_models() -> set[str]:

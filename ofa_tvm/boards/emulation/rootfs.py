@@ -7,18 +7,21 @@ import json
 import os
 import platform
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
+from ofa_tvm.boards.emulation.folders import locked, remove_tree
 from ofa_tvm.boards.emulation.host import Say, run
-from ofa_tvm.boards.emulation.lock import locked
 from ofa_tvm.errors import EmulationError, OutputError
-from ofa_tvm.files import directory_atomic
-from ofa_tvm.measurement.local_farm import rpc_folder
+from ofa_tvm.files import directory_atomic, shipped_folder
 
 EMULATED_MARK = "etc/ofa_tvm-emulated"
 """What runs on a board knows by this file that its figures are no real ones."""
 
+NAME = "arm64-root-"
+UNFINISHED = f".{NAME}"
+"""How `directory_atomic` begins the name of a folder that it is filling."""
 RECIPE_VERSION = 1
 PACKAGES = (
     *("base-files", "base-passwd", "libc6", "libc-bin", "coreutils", "dash", "bash", "procps", "util-linux", "mount"),
@@ -26,7 +29,6 @@ PACKAGES = (
     *("python3", "python3-venv", "libstdc++6"),
 )
 APT = ("apt-get", "-q", "-y")
-UNPACK = 'set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar -x -p --keep-directory-symlink -C "$2"'
 MERGED_INTO_USR = ("bin", "sbin", "lib")
 ACCOUNTS = {
     "passwd": "sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n",
@@ -55,14 +57,14 @@ def base_root(say: Say, cache: Path | None = None) -> Path:
         It can't be built.
     """
     cache = (cache or default_cache()).resolve()
-    root = cache / f"arm64-root-{_digest()}"
+    root = cache / f"{NAME}{_digest()}"
     if root.is_dir():
         return root
     with locked(cache, DOWNLOAD_LIMIT_S):
         if root.is_dir():
             return root
-        for leftover in cache.glob(".arm64-root-*"):  # of builders that were killed
-            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in cache.glob(f"{UNFINISHED}*"):  # of builders that were killed
+            remove_tree(leftover, STEP_LIMIT_S)
         try:
             with directory_atomic(root) as building:
                 _build(building, say)
@@ -76,7 +78,7 @@ def base_root(say: Say, cache: Path | None = None) -> Path:
 
 
 def _build(root: Path, say: Say) -> None:
-    with tempfile.TemporaryDirectory(prefix="ofa_tvm_apt_") as folder:
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f"{UNFINISHED}apt-") as folder:
         packages = _download(Path(folder), say)
         say(f"unpacking {len(packages)} packages")
         _unpack(packages, root)
@@ -121,8 +123,12 @@ def _unpack(packages: list[Path], root: Path) -> None:
     for name in MERGED_INTO_USR:
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
-    for package in packages:
-        run(["bash", "-c", UNPACK, "unpack", str(package), str(root)], STEP_LIMIT_S)
+    # Dies with this process, so that a killed builder does not go on writing.
+    unpacking = ["setpriv", "--pdeathsig", "KILL", "bash", str(_emulated("unpack.sh")), str(root)]
+    try:
+        run([*unpacking, *map(str, packages)], STEP_LIMIT_S)
+    except EmulationError as error:
+        raise EmulationError(f"the board's system can't be unpacked in {root.parent}: {error}") from error
 
 
 def _configure(root: Path) -> None:
@@ -132,25 +138,32 @@ def _configure(root: Path) -> None:
         (root / "etc" / name).write_text(master + addition)
     (root / "run/sshd").mkdir(mode=0o755, parents=True)
     (root / "usr/bin/awk").symlink_to("gawk")
-    shutil.copyfile(_sshd_config(), root / "etc/ssh/sshd_config")
+    shutil.copyfile(_emulated("sshd_config"), root / "etc/ssh/sshd_config")
     (root / "etc/resolv.conf").write_text("")
     run(["chroot", str(root), "/sbin/ldconfig"], STEP_LIMIT_S)
 
 
 def _compile(root: Path, say: Say) -> None:
-    """Python's standard library to byte code, without which ``python3 -m venv`` takes half as long again."""
+    """Python's standard library to byte code, without which ``python3 -m venv`` takes half as long again.
+
+    Byte code is the same on all machines, so this very Python does it in a second if it is of the same version.
+    """
     say("compiling Python's standard library")
-    library = next(root.glob("usr/lib/python3.*")).relative_to(root)
-    compiling = ["/usr/bin/python3", "-m", "compileall", "-q", "-x", NOT_COMPILED, f"/{library}"]
-    run(["chroot", str(root), *compiling], STEP_LIMIT_S)
+    library = next(root.glob("usr/lib/python3.*"))
+    compiling = ["-m", "compileall", "-q", "-x", NOT_COMPILED]
+    if library.name == f"python{sys.version_info.major}.{sys.version_info.minor}":
+        run([sys.executable, *compiling, "-s", str(root), "-p", "/", str(library)], DOWNLOAD_LIMIT_S)
+    else:
+        emulated = ["chroot", str(root), "/usr/bin/python3"]
+        run([*emulated, *compiling, f"/{library.relative_to(root)}"], DOWNLOAD_LIMIT_S)
 
 
-def _sshd_config() -> Path:
-    return rpc_folder() / "emulated" / "sshd_config"
+def _emulated(name: str) -> Path:
+    return shipped_folder("rpc") / "emulated" / name
 
 
 def _digest() -> str:
     """Of all that decides what the root file system holds."""
     release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    recipe = [RECIPE_VERSION, release, PACKAGES, ACCOUNTS, NOT_COMPILED, _sshd_config().read_text()]
+    recipe = [RECIPE_VERSION, release, PACKAGES, ACCOUNTS, NOT_COMPILED, _emulated("sshd_config").read_text()]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]

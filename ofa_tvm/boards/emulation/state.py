@@ -9,11 +9,11 @@ import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ofa_tvm.errors import EmulationError
-from ofa_tvm.files import write_json
-from ofa_tvm.measurement.local_farm import rpc_folder
+from ofa_tvm.files import shipped_folder, write_json
 
 USER = "root"
 SSH_PORT = 22
+INIT = "emulated/init.sh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,21 @@ class _State(BaseModel):
 
 def init_script() -> Path:
     """The script that a board's first process runs."""
-    return rpc_folder() / "emulated" / "init.sh"
+    return shipped_folder("rpc") / INIT
 
 
 def board_folders(folder: Path) -> list[Path]:
-    """Folders below `folder` that belong to boards, running or not."""
-    return sorted(path for path in folder.glob("*") if host_key_file(path).exists())
+    """Folders below `folder` that belong to boards, running or not.
+
+    Raises
+    ------
+    EmulationError
+        They are another user's.
+    """
+    try:
+        return sorted(path for path in folder.glob("*") if host_key_file(path).exists())
+    except PermissionError as error:
+        raise EmulationError(f"cannot look into {error.filename}; run the command again as root (sudo)") from error
 
 
 def host_key_file(folder: Path) -> Path:
@@ -109,7 +118,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             command = process.cmdline()
-            if command[:1] in (["unshare"], ["setpriv"]) and str(folder) in command and str(init_script()) in command:
+            if command[:1] in (["unshare"], ["setpriv"]) and str(folder) in command and _has_init(command):
                 return [process, *process.children(recursive=True)]
         except psutil.Error:  # ended meanwhile
             continue
@@ -118,3 +127,8 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 def _state_file(folder: Path) -> Path:
     return folder / "board.json"
+
+
+def _has_init(command: list[str]) -> bool:
+    """Also if the board was started from another copy of this package."""
+    return any(argument.endswith(f"/{INIT}") for argument in command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -52,6 +53,12 @@ def start(folder: Path, name: str = "board") -> EmulatedBoard:
 
 def own_processes(board: EmulatedBoard) -> list[int]:
     return [process.pid for process in processes_of(board.folder)]
+
+
+def freeze(processes: list[int]) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):  # sshd's child for the greeting has ended
+            os.kill(pid, signal.SIGSTOP)
 
 
 def start_owner(folder: Path, how: str) -> subprocess.Popen[str]:
@@ -131,8 +138,7 @@ def test_a_killed_board_is_gone_and_its_remains_are_removed(boards: Path, eventu
     board = start(boards)
     processes = own_processes(board)
     if frozen:
-        for pid in processes:
-            os.kill(pid, signal.SIGSTOP)
+        freeze(processes)
     os.kill(board.pid, signal.SIGKILL)
     assert eventually(lambda: all(map(is_gone, processes)))
     assert find_boards(boards) == []
@@ -145,6 +151,7 @@ def test_a_killed_board_is_gone_and_its_remains_are_removed(boards: Path, eventu
 def test_removing_remains_leaves_another_boards_cable_alone(boards: Path, eventually: Eventually):
     killed, heir = start(boards / "one"), start(boards / "two")
     os.kill(killed.pid, signal.SIGKILL)
+    assert eventually(lambda: is_gone(killed.pid))
     dataclasses.replace(killed, address=heir.address).save()  # as if the heir had been started later
     clean_stale(boards / "one")
     assert list((boards / "one").iterdir()) == []
@@ -170,8 +177,7 @@ def test_boards_started_at_once_get_cables_of_their_own(boards: Path):
 def test_a_frozen_board_can_be_stopped(boards: Path):
     board = start(boards)
     processes = own_processes(board)
-    for pid in processes:
-        os.kill(pid, signal.SIGSTOP)
+    freeze(processes)
     stop_board(board)
     assert all(map(is_gone, processes))
     assert list(boards.iterdir()) == []

@@ -1,10 +1,11 @@
-"""One process at a time in a folder, without a file that would be left behind."""
+"""Folders that several processes work in: one at a time, and removed while another may still write."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ POLL_PERIOD_S = 0.05
 
 @contextlib.contextmanager
 def locked(folder: Path, limit_s: float) -> Iterator[None]:
-    """Hold the lock of `folder`, which is made if need be; a killed holder loses it.
+    """Hold the lock of `folder`, which is made if need be; no file is left, and a killed holder loses it.
 
     Raises
     ------
@@ -35,6 +36,23 @@ def locked(folder: Path, limit_s: float) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def remove_tree(folder: Path, limit_s: float) -> None:
+    """Remove a folder, as long as it takes; `limit_s` is for what comes anew meanwhile.
+
+    Raises
+    ------
+    EmulationError
+        Something of it is left.
+    """
+    deadline = time.monotonic() + limit_s
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists():
+        if time.monotonic() > deadline:
+            raise EmulationError(f"cannot remove all of {folder}; remove it as root")
+        time.sleep(POLL_PERIOD_S)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _acquire(handle: int, folder: Path, limit_s: float) -> None:

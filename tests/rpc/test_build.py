@@ -18,7 +18,8 @@ CROSS_COMPILER = "aarch64-linux-gnu-gcc"
 
 
 def run_build(*options: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    variables = {"PYTHON": sys.executable, **{name: os.environ[name] for name in ("PATH", "HOME")}, **environment}
+    own = {name: value for name, value in os.environ.items() if name != "CC"}
+    variables = {**own, "PYTHON": sys.executable, **environment}
     command = [str(word) for word in (BUILD, *options)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=variables)
 

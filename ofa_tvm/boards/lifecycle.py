@@ -163,7 +163,8 @@ def _require_reachable(board: Board, tracker: TrackerAddress) -> None:
 
 
 def _is_loopback(tracker: TrackerAddress) -> bool:
-    return socket.gethostbyname(tracker.host).startswith("127.")
+    host = str(socket.getaddrinfo(tracker.host, tracker.port)[0][4][0])
+    return host.startswith("127.") or host == "::1"
 
 
 def _start_server(board: Board, service: Service, command: list[str], say: Callable[[str], None]) -> None:

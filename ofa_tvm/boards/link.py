@@ -20,6 +20,7 @@ import socket
 import sys
 import threading
 import time
+from typing import TextIO
 
 import paramiko
 import psutil
@@ -31,7 +32,7 @@ from ofa_tvm.boards.link_state import LinkState, link_file, link_pid_file, write
 from ofa_tvm.boards.login import connect
 from ofa_tvm.boards.registry import Board, known_hosts_file, load_board, try_lock
 from ofa_tvm.boards.ssh import SshConnection, one_line
-from ofa_tvm.errors import BoardUnreachableError, DeviceError, OfaTvmError
+from ofa_tvm.errors import BoardUnreachableError, DeviceError, OfaTvmError, OutputError
 
 ALIVE_PERIOD_S = 3.0
 SILENCE_LIMIT_S = 15.0
@@ -53,20 +54,31 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _end(name))
     with link_file(name, "lock").open("a") as lock, os.fdopen(ready, "w", buffering=1) as starter:
-        starter.write(f"{os.getpid()}\n")
+        _answer(starter, os.getpid())
         try:
             _take(lock.fileno(), name)
             link = Link(load_board(name), (host, port))
             link.bring_up()
         except OfaTvmError as error:
             log.error("%s", error)
-            starter.write(json.dumps({"error": type(error).__name__, "message": str(error)}) + "\n")
+            _answer(starter, {"error": type(error).__name__, "message": str(error)})
             return error.exit_code
-        starter.write(json.dumps({"tracker_port": link.tracker_port}) + "\n")
+        if not _answer(starter, {"tracker_port": link.tracker_port}):
+            log.error("nobody waits for this link any more")
+            _end(name)
         starter.close()
         os.chdir("/")
         link.keep_up()
     return 0
+
+
+def _answer(starter: TextIO, content: object) -> bool:
+    """A line to the process that waits for us; False if it does not."""
+    try:
+        starter.write(json.dumps(content) + "\n")
+    except BrokenPipeError:
+        return False
+    return True
 
 
 class Link:
@@ -151,7 +163,10 @@ class Link:
                 "reason": reason,
             }
         )
-        write_link_state(self._board.name, told)
+        try:
+            write_link_state(self._board.name, told)
+        except OutputError as error:  # a full disk here is no reason to drop the board
+            log.warning("%s", error)
 
 
 # The SSH server holds the port of a connection that it does not know to be dead; a new one could not have it. The
@@ -163,6 +178,7 @@ if [ -r "$file" ] && read -r pid start <"$file" && [ "$pid" != "$PPID" ] && [ "$
     kill "$pid" 2>/dev/null
     tries=0
     while [ "$(started "$pid")" = "$start" ] && [ "$tries" -lt 30 ]; do
+        [ "$tries" -eq 10 ] && kill -9 "$pid" 2>/dev/null
         sleep 0.1 2>/dev/null || sleep 1
         tries=$((tries + 1))
     done

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ofa_tvm.boards.address import SSH_PORT, SshAddress
 from ofa_tvm.errors import DeviceError, UsageError
@@ -58,6 +58,12 @@ class Board(BaseModel):
     systemd: bool = False
     threads: int = Field(default=1, ge=1)
     emulated: bool = False
+
+    @field_validator("identity")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        """Links run elsewhere."""
+        return path.expanduser().absolute() if path else None
 
     @property
     def address(self) -> SshAddress:

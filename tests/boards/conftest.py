@@ -37,9 +37,10 @@ class SshBoard:
 
     numbers = itertools.count()
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.home = folder, folder / "home"
-        self.home.mkdir()
+    def __init__(self, folder: Path, user: str = "root") -> None:
+        self.folder, self.user = folder, user
+        self.home = folder / "home" if user == "root" else Path("/home") / user
+        (folder / "home").mkdir()
         number = next(self.numbers)  # the kernel takes its time to remove a namespace: no name comes twice
         self.namespace = f"ofatvm{os.getpid() % 10000}n{number}"
         subnet = f"10.214.{(os.getpid() + number) % 256}"
@@ -47,9 +48,11 @@ class SshBoard:
         self.identity = folder / "client"
         for name in ("client", "host"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-        (folder / "authorized").write_bytes((folder / "client.pub").read_bytes())
+        authorized = (folder if user == "root" else self.home) / "authorized"
+        if user == "root":
+            authorized.write_bytes((folder / "client.pub").read_bytes())
         (folder / "sshd_config").write_text(
-            f"ListenAddress {self.address}:22\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
+            f"ListenAddress {self.address}:22\nHostKey {folder}/host\nAuthorizedKeysFile {authorized}\n"
             "UsePAM no\nStrictModes no\nPidFile none\nPasswordAuthentication no\nSubsystem sftp internal-sftp\n"
             f"SetEnv HOME={self.home} PATH={self.home}/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
         )
@@ -73,7 +76,7 @@ class SshBoard:
 
     @property
     def ssh(self) -> SshAddress:
-        return SshAddress("root", self.address)
+        return SshAddress(self.user, self.address)
 
     @property
     def fingerprint(self) -> str:
@@ -83,9 +86,24 @@ class SshBoard:
         if self._server:
             self._server.wait(LIMIT_S)
         command = ["ip", "netns", "exec", self.namespace, SSHD, "-D", "-e", "-f", self.folder / "sshd_config"]
+        if self.user != "root":
+            command[4:4] = ["sh", "-ec", self._add_user(), "sh"]
         with (self.folder / "sshd.log").open("ab") as log:
             self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_until(self._answers)
+
+    def _add_user(self) -> str:
+        """Make a user that only the board knows, with a home that is gone with the board."""
+        passwd = self.folder / "passwd"
+        passwd.write_text(f"{Path('/etc/passwd').read_text()}{self.user}:x:4321:4321::{self.home}:/bin/sh\n")
+        return f"""
+            mount --bind {passwd} /etc/passwd
+            mount -t tmpfs none /home
+            mkdir {self.home}
+            cp {self.folder}/client.pub {self.home}/authorized
+            chown -R 4321:4321 {self.home}
+            exec "$@"
+        """
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection((self.address, 22), timeout=1) as stream:
@@ -194,13 +212,13 @@ def _state_of(process: psutil.Process) -> str | None:
 
 
 @pytest.fixture
-def make_board(possible: None, state: Path, tmp_path: Path) -> Iterator[Callable[[], SshBoard]]:
+def make_board(possible: None, state: Path, tmp_path: Path) -> Iterator[Callable[..., SshBoard]]:
     boards: list[SshBoard] = []
 
-    def make() -> SshBoard:
+    def make(user: str = "root") -> SshBoard:
         folder = tmp_path / f"board{len(boards)}"
         folder.mkdir()
-        boards.append(SshBoard(folder))
+        boards.append(SshBoard(folder, user))
         return boards[-1]
 
     yield make
@@ -209,7 +227,7 @@ def make_board(possible: None, state: Path, tmp_path: Path) -> Iterator[Callable
 
 
 @pytest.fixture
-def ssh_board(make_board: Callable[[], SshBoard]) -> SshBoard:
+def ssh_board(make_board: Callable[..., SshBoard]) -> SshBoard:
     return make_board()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -94,7 +95,7 @@ def test_board_serves_and_stop_leaves_nothing(
     wait_until(lambda: {process.pid for process in ssh_board.processes()} <= before)
     wait_until(lambda: not tracker.free())
     assert link_status(board) is None
-    assert not [process for process in links() if board.name in process.cmdline()]
+    assert not _links_of(board)
     assert not list(ssh_board.home.rglob("run/*")) + list(ssh_board.home.rglob("links/*"))
     with socket.create_server(("127.0.0.1", board.port)):
         pass
@@ -138,7 +139,7 @@ def test_other_runtime_replaces_the_one_that_runs(started: Board, tracker: Track
 
 
 def test_two_boards_of_a_key_are_two_devices(
-    make_board: Callable[[], SshBoard], board: Board, ready: Board, tracker: Tracker, say: Say
+    make_board: Callable[..., SshBoard], board: Board, ready: Board, tracker: Tracker, say: Say
 ):
     second = make_board()
     other = board.model_copy(update={"name": "second", "host": second.address, "identity": second.identity})
@@ -194,6 +195,31 @@ def test_frozen_board_is_given_up_and_found_again(ready: Board, tracker: Tracker
     # The SSH server's process of the frozen connection held the port; it is gone.
     wait_until(lambda: len(ssh_board.sessions()) == 1)
     stop(board, say)
+
+
+def test_everything_works_for_a_user_who_is_not_root(
+    make_board: Callable[..., SshBoard], board: Board, tracker: Tracker, say: Say
+):
+    ssh_board = make_board("pi")
+    own = {"user": "pi", "host": ssh_board.address, "identity": ssh_board.identity}
+    ready = _set_up(ssh_board, board.model_copy(update=own), say)
+    started = start(ready, tracker.address, say)
+    server = _servers(ssh_board, started)[0]
+    assert server.uids().real == 4321
+    for process in (sessions := ssh_board.sessions()):
+        process.suspend()
+    wait_until(lambda: link_status(started).state == "reconnecting")
+    wait_until(lambda: _serves(tracker))  # although the frozen session had the port
+    assert link_status(started).tracker_port == started.tracker_port
+    for process in sessions:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
+    stop(started, say)
+    wait_until(lambda: not _servers(ssh_board, started))
+    with ssh_board.connect() as connection:
+        assert (
+            connection.run("ls -A ~/.local/share/ofa_tvm/run ~/.local/share/ofa_tvm/links", 10).stdout.count("\n") == 3
+        )
 
 
 def test_cable_that_is_pulled_and_plugged_in(started: Board, tracker: Tracker, ssh_board: SshBoard):
@@ -266,6 +292,31 @@ def test_link_ends_at_once_on_sigterm(started: Board):
     process.terminate()
     wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 5)
     assert link_status(started) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_link_whose_starter_was_ended_does_not_come_up(
+    ready: Board, tracker: Tracker, ssh_board: SshBoard, number: signal.Signals
+):
+    board = ready.model_copy(update={"port": 20323})
+    save_board(board)
+    for process in (processes := ssh_board.processes()):
+        process.suspend()
+    script = (
+        "from ofa_tvm.boards.link_control import *; from ofa_tvm.boards.registry import load_board;"
+        f"start_link(load_board('{board.name}'), TrackerAddress('127.0.0.1', {tracker.address.port}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as starter:
+        wait_until(lambda: _links_of(board))
+        starter.send_signal(number)
+    for process in processes:
+        process.resume()
+    wait_until(lambda: not _links_of(board))
+    assert link_status(board) is None
+
+
+def _links_of(board: Board) -> list[psutil.Process]:
+    return [process for process in links() if board.name in process.cmdline() and process.ppid() == 1]
 
 
 def test_tethered_link_dies_with_its_starter(ready: Board, tracker: Tracker, say: Say):

@@ -57,3 +57,9 @@ def test_state_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, t
 def test_names_that_are_no_file_names_are_refused(name: str):
     with pytest.raises(ValueError, match="name"):
         Board.model_validate({**BOARD.model_dump(), "name": name})
+
+
+def test_identity_is_found_from_every_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    board = Board.model_validate({**BOARD.model_dump(), "identity": "key"})
+    assert board.identity == tmp_path / "key"

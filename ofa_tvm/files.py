@@ -1,4 +1,4 @@
-"""Files that are never half-written: atomic replacement, append-only JSON Lines, digests, contained paths."""
+"""Files: never half-written, append-only JSON Lines, digests, contained paths, folders that come with the package."""
 
 from __future__ import annotations
 
@@ -167,3 +167,10 @@ def _end_of_last_whole_line(stream: Any) -> int:
             return int(start + newline + 1)
         size = start
     return 0
+
+
+def shipped_folder(name: str) -> Path:
+    """A folder that lies beside the package in the repository, and inside it when it is installed."""
+    package = Path(__file__).parent
+    installed = package / f"_{name}"
+    return installed if installed.is_dir() else package.parent / name

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ofa_tvm.errors import InvalidTargetError, UnknownTargetError
+from ofa_tvm.files import shipped_folder
 from ofa_tvm.targets.emulated import EMULATED_SUFFIX, emulated_variant
 from ofa_tvm.targets.read import TargetFile, nearest, read_target
 from ofa_tvm.targets.schema import Target
@@ -61,14 +62,7 @@ def _find(name: str) -> TargetFile | None:
 
 
 def _shipped() -> dict[str, Path]:
-    return {path.stem: path for path in _folder().glob("*.yaml")}
-
-
-def _folder() -> Path:
-    """The folder of targets in an installed package, or that of the repository."""
-    package = Path(__file__).parents[1]
-    installed = package / "_targets"
-    return installed if installed.is_dir() else package.parent / "targets"
+    return {path.stem: path for path in shipped_folder("targets").glob("*.yaml")}
 
 
 def _installed() -> dict[str, list[EntryPoint]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import socket
 import stat
+import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -50,7 +52,10 @@ def within(timeout_s: float, call: Callable[[], Result], abort: Callable[[], Non
             raise TimeoutError(f"no answer within {timeout_s:g} s") from None
         raise
     if isinstance(result, _Raised):
-        raise result.error
+        try:
+            raise result.error
+        finally:
+            del result  # else error, traceback and this frame would hold each other until some garbage collection
     return result
 
 
@@ -64,6 +69,24 @@ def shut_connections(host: str, port: int) -> None:
 
     TVM does not tell the descriptor of an RPC session; a blocked receive on it returns at once.
     """
+    for connection in _connections(host, port):
+        with contextlib.suppress(OSError):  # the other end was quicker
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def limit_receives(host: str, port: int, timeout_s: float) -> None:
+    """Let a receive on this process's TCP connections to an address fail that waits longer.
+
+    The last resort: TVM frees what an object stands for on a device when the object goes, and waits for the answer
+    with Python's lock held, so that no other thread could cut the connection to a device that hangs.
+    """
+    limit = struct.pack("@ll", math.ceil(timeout_s), 0)
+    for connection in _connections(host, port):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+
+
+def _connections(host: str, port: int) -> Iterator[socket.socket]:
+    """Duplicates of this process's TCP connections to an address."""
     peers = {info[4][:2] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # closed meanwhile, or not connected
@@ -71,4 +94,4 @@ def shut_connections(host: str, port: int) -> None:
                 continue
             with socket.socket(fileno=os.dup(int(entry.name))) as duplicate:
                 if duplicate.family in (socket.AF_INET, socket.AF_INET6) and duplicate.getpeername()[:2] in peers:
-                    duplicate.shutdown(socket.SHUT_RDWR)
+                    yield duplicate

@@ -36,7 +36,7 @@ class RpcDevice(Device):
         self._target = target
         self._session: RpcSession | None = None
         try:
-            self._session = RpcSession(offer)
+            self._session = RpcSession(offer, target.measurement.timeout_s)
         except Exception as error:  # TVM turns a failure on the device into whatever type has the name it was sent
             reason = one_line(error)
         if self._session is None:
@@ -106,10 +106,9 @@ class RpcDevice(Device):
             raise DeviceUnavailableError(f"the connection to {self.name} is closed")
         try:
             return action(session)
-        except Exception as error:  # as above
+        except BaseException as error:
+            self.close()  # before the error goes, and with it objects of the device, which may hang
+            if not isinstance(error, Exception):
+                raise
             reason = one_line(error)
-        except BaseException:
-            self.close()
-            raise
-        self.close()
         raise MeasurementError(f"{what} failed on {self.name}: {reason}")

@@ -12,7 +12,7 @@ import numpy as np
 import tvm
 from tvm import rpc
 
-from ofa_tvm.measurement.deadline import shut_connections, within
+from ofa_tvm.measurement.deadline import limit_receives, shut_connections, within
 from ofa_tvm.measurement.device import Float32Array
 from ofa_tvm.measurement.device_info import INFO_FUNCTION, DeviceInfo
 from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
@@ -23,6 +23,7 @@ from ofa_tvm.targets import MeasurementProtocol
 Result = TypeVar("Result")
 
 CONNECT_LIMIT_S = 15.0
+RECEIVE_MARGIN_S = 10.0
 MAX_RUNS_PER_SAMPLE = 1_000_000
 CHEAP_FUNCTION = "tvm.rpc.server.workpath"
 """Any server has it: it puts a file's name behind that of a folder."""
@@ -30,6 +31,11 @@ CHEAP_FUNCTION = "tvm.rpc.server.workpath"
 
 class RpcSession:
     """A session on the device that an offer of the tracker names.
+
+    Parameters
+    ----------
+    longest_call_s
+        The longest time limit that a call will be given.
 
     Attributes
     ----------
@@ -44,14 +50,19 @@ class RpcSession:
         From any method: whatever TVM raises for a broken connection or a failure on the device.
     """
 
-    def __init__(self, offer: SessionOffer) -> None:
+    def __init__(self, offer: SessionOffer, longest_call_s: float) -> None:
         self._offer = offer
         connect = functools.partial(rpc.connect, offer.host, offer.port, offer.match_key)
         self._remote: Any = within(CONNECT_LIMIT_S, connect, self.close)
+        limit_receives(offer.host, offer.port, longest_call_s + RECEIVE_MARGIN_S)
         self._cpu: Any = self._remote.cpu(0)
         self._libraries = LibraryCache(self._remote)
-        self._arguments = within(CONNECT_LIMIT_S, lambda: ArgumentCache(self._remote), self.close)
-        self.info = within(CONNECT_LIMIT_S, self._ask_info, self.close)
+        try:
+            self._arguments = within(CONNECT_LIMIT_S, lambda: ArgumentCache(self._remote), self.close)
+            self.info = within(CONNECT_LIMIT_S, self._ask_info, self.close)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Cut the connection, also under a call that waits; the server ends the session's process."""

@@ -11,15 +11,19 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+import tvm
 
 from ofa_tvm.errors import MeasurementError
-from ofa_tvm.measurement import local_farm
+from ofa_tvm.measurement import local_farm, local_processes, rpc_session
 from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import KernelJob
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure
+from ofa_tvm.measurement.rpc_session import RpcSession
+from ofa_tvm.measurement.tracker import request_device
 from ofa_tvm.targets import Target
 
 Kernels = Callable[[str], KernelJob]
@@ -97,7 +101,7 @@ def test_server_that_hangs_is_replaced(
     farm: Farm, target: Target, kernel_job: Kernels, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(local_farm, "BUSY_LIMIT_S", 0.2)
-    monkeypatch.setattr(local_farm, "STOP_LIMIT_S", 0.2)
+    monkeypatch.setattr(local_processes, "STOP_LIMIT_S", 0.2)
     hung = _server()
     for process in [hung, *hung.children()]:
         process.suspend()
@@ -187,3 +191,20 @@ def _server() -> psutil.Process:
 
 def _descendants() -> set[int]:
     return {process.pid for process in psutil.Process().children(recursive=True)}
+
+
+def test_freeing_what_a_hanging_device_holds_has_a_limit(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TVM waits for the answer with Python's lock held: nothing else in this process could end that wait."""
+    monkeypatch.setattr(rpc_session, "RECEIVE_MARGIN_S", 1 - target.measurement.timeout_s)
+    before = set(psutil.Process().children(recursive=True))
+    with local_farm.local_farm(target) as local:
+        offer = request_device(local.ensure_running(), target.device.key, timeout_s=5)
+        session = RpcSession(offer, target.measurement.timeout_s)
+        held = tvm.runtime.tensor(np.zeros(4, np.float32), session._cpu)
+        hanging = set(psutil.Process().children(recursive=True)) - before
+        for process in hanging:
+            process.suspend()
+        del held  # without the limit: for ever
+        for process in hanging:
+            process.resume()
+        session.close()

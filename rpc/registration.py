@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 import sys
+import time
 
 from tvm.rpc import base
 
@@ -64,14 +65,28 @@ def wait_for_client(listener: socket.socket, registration: Registration) -> sock
             claimed_periods = 0
 
 
+def receive(client: socket.socket, size: int, deadline: float) -> bytes:
+    """So many bytes, all of them before the deadline."""
+    data = b""
+    while len(data) < size:
+        if (left_s := deadline - time.monotonic()) <= 0:
+            raise TimeoutError("timed out")
+        client.settimeout(left_s)
+        chunk = client.recv(size - len(data))
+        if not chunk:
+            raise OSError("connection closed")
+        data += chunk
+    return data
+
+
 def greet(client: socket.socket, registration: Registration) -> socket.socket | None:
     """TVM's handshake: magic, key length, ``client:<match key>``; None for anybody else."""
     try:
-        client.settimeout(ANSWER_LIMIT_S)
-        magic, length = struct.unpack("<ii", base.recvall(client, 8))
+        deadline = time.monotonic() + ANSWER_LIMIT_S
+        magic, length = struct.unpack("<ii", receive(client, 8, deadline))
         if magic != base.RPC_MAGIC or not 0 < length < 1024:
             raise ValueError("not an RPC client")
-        words = base.recvall(client, length).decode().split()
+        words = receive(client, length, deadline).decode().split()
         if not words or words[0] != f"client:{registration.match_key}":
             client.sendall(struct.pack("<i", base.RPC_CODE_MISMATCH))
             raise ValueError("wrong match key")

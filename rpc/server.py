@@ -128,7 +128,9 @@ def serve(listener: socket.socket, tracker: tuple[str, int], key: str, session_l
     """Register at the tracker and serve one client after the other, for ever."""
     from registration import Registration, wait_for_client  # these import TVM, so only now
     from session import serve_session
+    from workspace import remove_abandoned_workspaces
 
+    remove_abandoned_workspaces()
     registration: Registration | None = None
     told_last = socket.socket()
     outage = False

@@ -11,28 +11,17 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from tvm.rpc import _ffi_api
 from tvm.rpc.server import _server_env
-from tvm.support import utils
+from workspace import Uploads, new_workspace
 
 PR_SET_PDEATHSIG = 1
 HANG_UP_GRACE_S = 1.0
 TELL_LIMIT_S = 5
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class Workspace(utils.TempDirectory):
-    """The folder of a session's files; a name that leads out of it is refused."""
-
-    def relpath(self, name: str) -> str:
-        """Path of the file that a client names."""
-        if not name or name.startswith("/") or ".." in name.split("/"):
-            raise ValueError(f"file {name} would lie outside the session's folder")
-        return str(super().relpath(name))
 
 
 def serve_session(client: socket.socket, others: tuple[socket.socket, ...], limit_s: float) -> bool:
@@ -45,7 +34,7 @@ def serve_session(client: socket.socket, others: tuple[socket.socket, ...], limi
     with (
         stop_signals(blocked=True),  # clearing up is not to be interrupted: they come through while it waits
         alive,
-        tempfile.TemporaryDirectory(prefix="ofa_tvm_rpc_", ignore_cleanup_errors=True) as workspace,
+        new_workspace() as workspace,
     ):
         parent = os.getpid()
         with alive_end:
@@ -73,7 +62,8 @@ def run_session(client: socket.socket, workspace: str, parent: int, others: tupl
     try:
         # No Python handlers here: a kernel that never returns would never let one run.
         for number in STOPPING:
-            signal.signal(number, signal.SIG_DFL)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -89,7 +79,7 @@ def run_session(client: socket.socket, workspace: str, parent: int, others: tupl
 def serve_calls(client: socket.socket, workspace: str) -> None:
     """Run what the client asks for, with files it uploads kept in the workspace."""
     os.chdir(workspace)
-    files = _server_env("", Workspace(custom_path=str(Path(workspace) / "files")))
+    files = _server_env("", Uploads(custom_path=str(Path(workspace) / "files")))
     _ffi_api.ServerLoop(client.fileno())
     del files  # uploads live as long as this object
 

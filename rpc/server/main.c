@@ -64,5 +64,6 @@ int main(int count, char **arguments)
     int port = port_of(listener);
     load_runtime(options.libraries);
     register_functions(options.libraries);
+    remove_abandoned_workspaces();
     serve(&options, listener, port);
 }

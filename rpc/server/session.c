@@ -50,9 +50,10 @@ void prepare_signals(void)
     sigemptyset(&watched);
     sigaddset(&watched, SIGCHLD);
     for (size_t i = 0; i < sizeof STOPPING / sizeof *STOPPING; i++) {
-        bool nohup = STOPPING[i] == SIGHUP && signal(SIGHUP, SIG_DFL) == SIG_IGN;
-        signal(STOPPING[i], nohup ? SIG_IGN : stop_at_once);
-        sigaddset(&watched, STOPPING[i]);
+        if (signal(STOPPING[i], stop_at_once) == SIG_IGN && STOPPING[i] == SIGHUP)
+            signal(SIGHUP, SIG_IGN); /* nohup is to keep its meaning */
+        else
+            sigaddset(&watched, STOPPING[i]);
     }
     signals = signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0)
@@ -66,7 +67,8 @@ static void run_session(int client, const char *workspace, pid_t parent)
     struct rlimit none = {0, 0};
     char message[1024];
     for (size_t i = 0; i < sizeof STOPPING / sizeof *STOPPING; i++)
-        signal(STOPPING[i], SIG_DFL);
+        if (sigismember(&watched, STOPPING[i]))
+            signal(STOPPING[i], SIG_DFL);
     sigprocmask(SIG_UNBLOCK, &watched, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     setrlimit(RLIMIT_CORE, &none);
@@ -197,10 +199,12 @@ void serve_session(int client, int listener, int tracker, double limit_s)
     char workspace[4096];
     bool told = false;
     sigprocmask(SIG_BLOCK, &watched, NULL); /* from here on a signal is read from the descriptor, not handled */
-    if (make_workspace(workspace, sizeof workspace)) {
+    int lock = make_workspace(workspace, sizeof workspace);
+    if (lock >= 0) {
         const int others[] = {listener, tracker};
         told = run_in_workspace(workspace, client, others, limit_s);
         remove_workspace(workspace);
+        close(lock);
     } else {
         say("session: %s: %s", workspace, strerror(errno));
     }

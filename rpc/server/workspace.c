@@ -1,10 +1,13 @@
 #include "workspace.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,20 +17,41 @@
 static char current[4096];
 static const char *libraries_folder;
 
-bool make_workspace(char *path, size_t size)
+static void pattern_of_workspaces(char *path, size_t size, const char *end)
 {
     const char *parent = getenv("TMPDIR");
+    snprintf(path, size, "%s/ofa_tvm_rpc_%s", parent != NULL && *parent != '\0' ? parent : "/tmp", end);
+}
+
+/* A descriptor with the workspace's lock, or -1 where somebody else has it or owns the folder. */
+static int claim(const char *path)
+{
+    struct stat status;
+    int folder = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (folder < 0)
+        return -1;
+    if (fstat(folder, &status) == 0 && status.st_uid == geteuid() && flock(folder, LOCK_EX | LOCK_NB) == 0)
+        return folder;
+    close(folder);
+    return -1;
+}
+
+int make_workspace(char *path, size_t size)
+{
     char files[4200];
-    snprintf(path, size, "%s/ofa_tvm_rpc_XXXXXX", parent != NULL && *parent != '\0' ? parent : "/tmp");
+    pattern_of_workspaces(path, size, "XXXXXX");
     if (mkdtemp(path) == NULL)
-        return false;
+        return -1;
     snprintf(files, sizeof files, "%s/files", path);
-    if (mkdir(files, 0700) == 0)
-        return true;
+    int folder = claim(path);
+    if (folder >= 0 && mkdir(files, 0700) == 0)
+        return folder;
     int reason = errno;
+    if (folder >= 0)
+        close(folder);
     rmdir(path);
     errno = reason;
-    return false;
+    return -1;
 }
 
 static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *where)
@@ -40,6 +64,23 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
 void remove_workspace(const char *path)
 {
     nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+void remove_abandoned_workspaces(void)
+{
+    char pattern[4200];
+    glob_t found;
+    pattern_of_workspaces(pattern, sizeof pattern, "*");
+    if (glob(pattern, 0, NULL, &found) == 0) {
+        for (size_t i = 0; i < found.gl_pathc; i++) {
+            int folder = claim(found.gl_pathv[i]);
+            if (folder >= 0) {
+                remove_workspace(found.gl_pathv[i]);
+                close(folder);
+            }
+        }
+    }
+    globfree(&found);
 }
 
 bool enter_workspace(const char *path)

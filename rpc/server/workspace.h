@@ -5,10 +5,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Make one in TMPDIR, with a folder "files" for uploads inside; false, with errno set, if that fails. */
-bool make_workspace(char *path, size_t size);
+/* Make one in TMPDIR, with a folder "files" for uploads inside; -1, with errno set, if that fails. The descriptor, which
+   the session's process inherits, holds a lock that says the workspace is in use. */
+int make_workspace(char *path, size_t size);
 
 void remove_workspace(const char *path);
+
+/* Remove what servers that were killed have left. */
+void remove_abandoned_workspaces(void);
 
 /* Give clients' functions for files and modules this workspace, and make it the current folder. */
 bool enter_workspace(const char *path);

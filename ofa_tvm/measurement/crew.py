@@ -15,6 +15,9 @@ from ofa_tvm.measurement.sources import DeviceSource, Offer, no_device
 Say = Callable[[str], None]
 Clock = Callable[[], float]
 
+POLL_REST = 10
+"""So many times as long as a question for free devices took, the next one waits if there are devices to work with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -119,6 +122,7 @@ class Crew:
         self.trouble: DeviceError | None = None
         self._members: dict[str, Member] = {}
         self._last_poll = float("-inf")
+        self._poll_took_s = 0.0
         self._absent_since: float | None = None
         self._told = False
 
@@ -136,17 +140,19 @@ class Crew:
         """All but this one that can take jobs now and are not on trial."""
         return [other for other in self.connected if other is not member and not other.on_trial]
 
-    def look_at_once(self) -> None:
-        """Let the next `draw` not wait for its turn."""
+    def begin(self) -> None:
+        """Devices are needed from now on: the next `draw` asks at once, and no absence before this counts."""
         self._last_poll = float("-inf")
+        self._absent_since = None
 
     def draw(self) -> list[Offer]:
         """Devices to connect to now, if it is time to ask for some; each is to be handed to `join` or `refuse`."""
         drawn: list[Offer] = []
         if self.clock() < self._last_poll + self._poll_period_s():
             return drawn
+        start_s = self.clock()
         if not self.connected and self._absent_since is None:
-            self._absent_since = self.clock()
+            self._absent_since = start_s
         try:
             while self._has_room() and (offer := self.source.offer()) is not None:
                 if self._wanted(offer):
@@ -159,6 +165,7 @@ class Crew:
         except DeviceError as error:
             self.trouble = error
         self._last_poll = self.clock()
+        self._poll_took_s = self._last_poll - start_s
         return drawn
 
     def join(self, offer: Offer, device: Device) -> Member:
@@ -171,15 +178,17 @@ class Crew:
             member.references_ms.clear()
         member.name, member.emulated = device.name, device.emulated
         member.device, member.missed_since = device, None
+        self.trouble = None
         return member
 
     def refuse(self, offer: Offer, error: DeviceError) -> None:
         """It could not be connected to."""
         self.connecting.pop(offer.identity, None)
-        self.trouble = error
         member = self._members.setdefault(offer.identity, Member(offer.identity, offer.identity))
         if self.others(member):
             self.set_aside(member, str(error))
+        else:
+            self.trouble = error
 
     def set_aside(self, member: Member, why: str) -> None:
         """Leave it alone for a while, longer each time."""
@@ -205,7 +214,7 @@ class Crew:
         if self.connected:
             if self._told:
                 self.say("there is a device again")
-            self._absent_since, self._told, self.trouble = None, False, None
+            self._absent_since, self._told = None, False
             return
         if self._absent_since is None:
             self._absent_since = now
@@ -225,9 +234,11 @@ class Crew:
             member.drop()
 
     def _poll_period_s(self) -> float:
-        if not self.connected or any(member.missed_since is not None for member in self.members):
+        if not self.connected:
             return self.limits.urgent_poll_s
-        return self.limits.poll_s * (5 if self.trouble else 1)  # a tracker that hangs costs seconds
+        missed = any(member.missed_since is not None for member in self.members)
+        # The devices wait while a tracker that hangs is asked.
+        return max(self.limits.urgent_poll_s if missed else self.limits.poll_s, POLL_REST * self._poll_took_s)
 
     def _has_room(self) -> bool:
         limit = self.source.limit

@@ -83,6 +83,7 @@ class Farm:
         DeviceError
             There was none within `limit_s`.
         """
+        self._crew.begin()
         self._connect()
         while not self._crew.connected:
             self._crew.check_absence(limit_s)

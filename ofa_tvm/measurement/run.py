@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from ofa_tvm.errors import DeviceError, MeasurementError, OfaTvmError
+from ofa_tvm.errors import DeviceError, MeasurementError
 from ofa_tvm.measurement.chunk import Chunk, Task
 from ofa_tvm.measurement.crew import Crew, Member, wait_a_little
 from ofa_tvm.measurement.device import Device
@@ -49,7 +49,7 @@ class Run:
 
     def outcomes(self) -> Generator[tuple[int, Outcome], None, None]:
         """Index and outcome of job after job; what is finished comes out before any error does."""
-        self._crew.look_at_once()
+        self._crew.begin()
         try:
             while self._unfinished():
                 self._call_devices()
@@ -61,7 +61,7 @@ class Run:
         except GeneratorExit:
             raise
         except BaseException:
-            self._collect(suppress=True)
+            self._salvage()
             yield from self._take_ready()
             raise
         finally:
@@ -69,8 +69,9 @@ class Run:
 
     def stop(self) -> None:
         """Cut the connections that are in use, and wait for their threads, which return then."""
-        for member in self._chunks.values():
-            member.drop()
+        for member in self._crew.members:
+            if member.chunk is not None:
+                member.drop()
         for offer in self._connects.values():
             offer.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -104,7 +105,8 @@ class Run:
             if missed_since is None or not crew.others(member):
                 continue
             if crew.clock() - missed_since > crew.limits.return_s:
-                crew.say(f"{member.name} is gone; other devices take over its jobs")
+                if member.chunk is not None:
+                    crew.say(f"{member.name} is gone; other devices take over its jobs")
                 self._return_tasks(member)
                 member.missed_since = None
 
@@ -135,16 +137,20 @@ class Run:
         wait(futures, crew.limits.urgent_poll_s if missed else crew.limits.poll_s, FIRST_COMPLETED)
         self._collect()
 
-    def _collect(self, suppress: bool = False) -> None:
-        """Take in what the threads have finished; with `suppress`, whatever else is wrong already."""
+    def _collect(self) -> None:
+        """Take in what the threads have finished."""
         for connect in [future for future in self._connects if future.done()]:
-            with contextlib.suppress(*[OfaTvmError] * suppress):
-                self._connected(connect, self._connects.pop(connect))
+            self._connected(connect, self._connects.pop(connect))
         for chunk in [future for future in self._chunks if future.done()]:
             member = self._chunks.pop(chunk)
-            with contextlib.suppress(*[OfaTvmError] * suppress):
-                chunk.result()
-                self._settle(member)
+            chunk.result()
+            self._settle(member)
+
+    def _salvage(self) -> None:
+        """Take in what else is finished when something went wrong, and no second error."""
+        while any(future.done() for future in self._chunks):
+            with contextlib.suppress(Exception):
+                self._collect()
 
     def _connected(self, future: Future[Device], offer: Offer) -> None:
         try:
@@ -163,7 +169,7 @@ class Run:
         if chunk is None or device is None:
             return
         self._take_failures(member, chunk, device)
-        why_unfit = member.condemned or self._why_unfit(member, chunk)
+        why_unfit = self._why_unfit(member, chunk)
         if why_unfit and self._crew.others(member):
             self._set_aside(member, why_unfit)
         elif not chunk.tasks and not member.on_trial:
@@ -185,6 +191,9 @@ class Run:
             self._ready.append((task.index, MeasurementFailure(error, member.name, now(), versions)))
 
     def _why_unfit(self, member: Member, chunk: Chunk) -> str | None:
+        if member.condemned is not None and self._crew.others(member):
+            return member.condemned
+        member.condemned = None
         if chunk.reference_error is not None:
             member.reference_failures += 1
             if member.reference_failures < MAX_FAILURES:

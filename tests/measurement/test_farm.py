@@ -534,6 +534,25 @@ def test_a_tracker_that_stays_away_is_the_error_once_a_session_is_needed():
         scene.measure(some_jobs(40))
 
 
+def test_time_between_two_runs_is_no_absence():
+    scene = Scene(Host("board0", fails=lambda function: function == "a"))
+    assert isinstance(scene.measure([a_job("a")])[0], MeasurementFailure)  # the connection is gone
+    scene.clock.now_s += 1000
+    assert_each_measured(scene.measure(some_jobs(3)), some_jobs(3))
+    assert not scene.said
+
+
+def test_a_condemned_device_that_is_left_alone_goes_on():
+    """Its jobs failed while others succeeded, but the others are gone when it has ended what it does."""
+    shaky, steady = hosts(2)
+    shaky.fails = lambda function: function in {"job0", "job1"} and steady.alive
+    steady.fails = kill_after(steady, 30)
+    scene, jobs = Scene(shaky, steady), some_jobs(120)
+    scene.farm.open(limit_s=1)
+    assert_each_measured(scene.measure(jobs), jobs)
+    assert max(shaky.timed.values()) <= 2
+
+
 def test_nothing_there_is_an_error_at_once():
     scene = Scene()
     with pytest.raises(DeviceUnavailableError, match="no scripted device is free"):

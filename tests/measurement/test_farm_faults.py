@@ -162,6 +162,17 @@ def test_a_tracker_killed_and_started_again_is_not_missed(
     assert all(isinstance(outcome, Measurement) for outcome in outcomes.values())
 
 
+def test_a_tracker_that_hangs_holds_up_nobody_for_long(
+    site: Site, farm: Farm, target: Target, kernel_job: Kernels, said: list[str]
+):
+    hung = psutil.Process(site.tracker_process.pid)
+    hung.suspend()
+    outcomes = measure(farm, target, some_jobs(kernel_job, 300), kernel_job)
+    hung.resume()
+    assert_each_measured(outcomes, 300)
+    assert not any("set aside" in line or "waiting" in line for line in said)
+
+
 def test_a_kernel_that_never_ends_keeps_no_other_from_its_device(
     farm: Farm, target: Target, faulty_job: Kernels, kernel_job: Kernels, said: list[str]
 ):

@@ -33,7 +33,8 @@ from typing import Annotated, NoReturn, TextIO
 import typer
 
 from ofa_tvm.display import say
-from ofa_tvm.errors import EXIT_INTERRUPTED, OfaTvmError
+from ofa_tvm.errors import EXIT_INTERRUPTED, OfaTvmError, UsageError
+from ofa_tvm.targets import Target, emulated_variant, load_target
 
 # Commands compute on small matrices, where BLAS threads only wait for each other; on a busy host ten times longer.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -52,6 +53,10 @@ SupernetOption = Annotated[str, typer.Option("--supernet", help="A supernet's na
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder where all targets' measurements are kept.")]
 TrackerOption = Annotated[
     str | None, typer.Option("--tracker", help="RPC tracker as host:port; default OFA_TVM_TRACKER, else the target's.")
+]
+EmulateOption = Annotated[
+    bool,
+    typer.Option("--emulate", help="Start an emulated board for this run (needs root); its times mean nothing."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of all that is random.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -106,6 +111,22 @@ def positive_float(value: float | None) -> float | None:
     if value is not None and not (math.isfinite(value) and value > 0):
         raise typer.BadParameter(f"{value:g} is not a positive number")
     return value
+
+
+def chosen_target(name_or_path: str, emulate: bool, tracker: str | None) -> Target:
+    """The target of ``--target``; with ``--emulate`` its emulated variant.
+
+    Raises
+    ------
+    UsageError
+        There is no such target, it can't be emulated, or a tracker is given for a board that gets its own.
+    """
+    target = load_target(name_or_path)
+    if emulate and tracker is not None:
+        raise UsageError(
+            f"--tracker {tracker}: with --emulate the board gets a tracker of its own; leave one of them out"
+        )
+    return emulated_variant(target) if emulate else target
 
 
 def set_verbosity(verbose: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
     DryRunOption,
+    EmulateOption,
     JsonOption,
     RunsOption,
     SeedOption,
@@ -11,6 +12,7 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     TargetOption,
     TrackerOption,
     VerboseOption,
+    chosen_target,
     new_app,
     positive_float,
     run,
@@ -18,6 +20,7 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
 )
 
 # isort: split
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +30,7 @@ from rich.table import Table
 from ofa_tvm.bundle.destination import check_destination
 from ofa_tvm.display import duration, print_result, progress, say
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
-from ofa_tvm.targets import Target, load_target
+from ofa_tvm.targets import Target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
 
 if TYPE_CHECKING:
@@ -62,6 +65,7 @@ def deploy(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     runs: RunsOption = DEFAULT_ROOT,
     tracker: TrackerOption = None,
+    emulate: EmulateOption = False,
     seed: SeedOption = 0,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -69,11 +73,11 @@ def deploy(
 ) -> None:
     """Parse, search, build and measure, print."""
     set_verbosity(verbose)
-    device_target, folder = load_target(target), find_supernet(supernet)
+    device_target, folder = chosen_target(target, emulate, tracker), find_supernet(supernet)
     workspace = Workspace(runs, device_target.name, folder.metadata.name)
     directory = out or workspace.bundle(latency)
     say(_plan(device_target, folder, latency, directory, tune_minutes, max_attempts))
-    workspace.check_profiled()
+    workspace.check_profiled(f"--target {target}{' --emulate' * emulate}")
     check_destination(directory, overwrite)
     from ofa_tvm.training.evaluation import Evaluator
 
@@ -91,7 +95,12 @@ def deploy(
     from ofa_tvm.bundle.deployment import find_deployment
     from ofa_tvm.compiler.kernel_bench import open_bench
 
-    with open_bench(device_target, workspace.records, tracker, say) as bench:
+    with contextlib.ExitStack() as stack:
+        if emulate:
+            from ofa_tvm.boards.emulated_boards import emulated_farm
+
+            tracker = str(stack.enter_context(emulated_farm(device_target, say)))
+        bench = stack.enter_context(open_bench(device_target, workspace.records, tracker, say))
         builder = CandidateBuilder(evaluator, bench, tune_minutes, say)
         deployment = find_deployment(front, latency, device_target.name, builder, max_attempts, say)
         deliver(deployment.chosen, latency, folder.metadata, device_target, bench.toolchain, directory, overwrite)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
     DryRunOption,
+    EmulateOption,
     JsonOption,
     RunsOption,
     SeedOption,
@@ -11,12 +12,14 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     TargetOption,
     TrackerOption,
     VerboseOption,
+    chosen_target,
     new_app,
     run,
     set_verbosity,
 )
 
 # isort: split
+import contextlib
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +30,7 @@ from ofa_tvm.errors import UsageError
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
-from ofa_tvm.targets import Target, load_target
+from ofa_tvm.targets import Target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
 
 app = new_app(
@@ -37,6 +40,7 @@ app = new_app(
     """,
     "python -m ofa_tvm.profile --target local",
     "python -m ofa_tvm.profile --target arm_cpu --resolutions 32,48,64 --subnets 40",
+    "python -m ofa_tvm.profile --target rasp4 --emulate --resolutions 32 --subnets 10",
 )
 
 
@@ -50,6 +54,7 @@ def profile(
     subnets: Annotated[int, typer.Option("--subnets", min=10, max=10_000, help="Whole subnets to measure.")] = 60,
     runs: RunsOption = DEFAULT_ROOT,
     tracker: TrackerOption = None,
+    emulate: EmulateOption = False,
     seed: SeedOption = 0,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -57,7 +62,7 @@ def profile(
 ) -> None:
     """Parse, measure, fit, print."""
     set_verbosity(verbose)
-    device_target, folder = load_target(target), find_supernet(supernet)
+    device_target, folder = chosen_target(target, emulate, tracker), find_supernet(supernet)
     chosen = _resolutions(resolutions, folder.metadata.space)
     workspace = Workspace(runs, device_target.name, folder.metadata.name)
     from ofa_tvm.predictors.profiling import kernels_to_profile
@@ -69,7 +74,12 @@ def profile(
         return
     options = {"target": target, "supernet": str(folder.path), "resolutions": chosen, "subnets": subnets, "seed": seed}
     workspace.write_options("profile", options)
-    result = _profile(device_target, folder, workspace, kernels, subnets, tracker, seed)
+    with contextlib.ExitStack() as stack:
+        if emulate:
+            from ofa_tvm.boards.emulated_boards import emulated_farm
+
+            tracker = str(stack.enter_context(emulated_farm(device_target, say)))
+        result = _profile(device_target, folder, workspace, kernels, subnets, tracker, seed)
     print_result(result, as_json, _table(result))
 
 

@@ -59,7 +59,7 @@ def search(
     name = load_target(target).name
     folder = find_supernet(supernet)
     workspace = Workspace(runs, name, folder.metadata.name)
-    workspace.check_profiled()
+    workspace.check_profiled(f"--target {target}")
     latency_predictor = LatencyPredictor.load(workspace.latency_predictor)
     accuracy_predictor = AccuracyPredictor.load(folder.accuracy_predictor)
     settings = SearchSettings()

@@ -39,8 +39,13 @@ class Workspace:
         """Folder of the latency predictor."""
         return self._folder / "latency_predictor"
 
-    def check_profiled(self) -> None:
+    def check_profiled(self, options: str) -> None:
         """Make sure that the target was profiled.
+
+        Parameters
+        ----------
+        options
+            What to give profile, such as ``--target rasp4``.
 
         Raises
         ------
@@ -50,7 +55,7 @@ class Workspace:
         if not self.latency_predictor.exists():
             raise InvalidRecordError(
                 f"no latency predictor for {self.target} in {self.latency_predictor}; "
-                f"run python -m ofa_tvm.profile --target {self.target} first"
+                f"run python -m ofa_tvm.profile {options} first"
             )
 
     def bundle(self, budget_ms: float) -> Path:

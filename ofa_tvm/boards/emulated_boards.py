@@ -16,6 +16,7 @@ from ofa_tvm.boards.lifecycle import install, start
 from ofa_tvm.boards.link_control import stop_link
 from ofa_tvm.boards.probe import Runtime
 from ofa_tvm.boards.registry import Board, emulated_folder, known_hosts_file, remove_board
+from ofa_tvm.measurement.local_processes import local_tracker
 from ofa_tvm.measurement.tracker import TrackerAddress
 from ofa_tvm.targets import Target
 
@@ -57,19 +58,20 @@ def start_emulated_boards(
 
 
 @contextlib.contextmanager
-def emulated_board(target: Target, tracker: TrackerAddress, say: Say) -> Iterator[Board]:
-    """One board at the tracker for as long as the context lasts, even if this process is killed.
+def emulated_farm(target: Target, say: Say) -> Iterator[TrackerAddress]:
+    """A tracker of our own with one emulated board, for as long as the context lasts, even if this process is killed.
 
     Raises
     ------
     TrackerUnreachableError, EmulationError, BoardSetUpError, BoardUnreachableError
         As `start_emulated_boards`.
     """
-    (board,) = start_emulated_boards(target, 1, tracker, say, tethered=True)
-    try:
-        yield board
-    finally:
-        stop_emulated_board(board.name)
+    with local_tracker() as tracker:
+        (board,) = start_emulated_boards(target, 1, tracker, say, tethered=True)
+        try:
+            yield tracker
+        finally:
+            stop_emulated_board(board.name)
 
 
 def stop_emulated_board(name: str) -> None:

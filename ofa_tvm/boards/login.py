@@ -18,7 +18,7 @@ CONNECT_LIMIT_S = 10.0
 WINDOW_BYTES = 8 << 20
 """What may be under way on one stream without an answer."""
 
-logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors reach the user as ours, not on stderr
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its errors reach the user as ours
 
 
 def connect(

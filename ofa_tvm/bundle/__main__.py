@@ -11,11 +11,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ofa_tvm.display import print_result
+from ofa_tvm.display import print_result, say
+from ofa_tvm.errors import UsageError
+from ofa_tvm.targets import load_target
 
 app = console.new_app(
     "Verify, run and show bundles, with nothing but TVM's runtime.",
     "python -m ofa_tvm.bundle verify out/rasp4-30ms",
+    "python -m ofa_tvm.bundle verify out/rasp4-30ms --target rasp4",
     "python -m ofa_tvm.bundle run out/rasp4-30ms photo.png --top 3",
     "python -m ofa_tvm.bundle show out/rasp4-30ms --json",
 )
@@ -24,6 +27,9 @@ Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The bundle.", sh
 Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG or JPEG.", show_default=False)]
 FilesOnly = Annotated[bool, typer.Option("--files-only", help="Only check the files, as for another CPU's bundle.")]
 Repeats = Annotated[int, typer.Option("--time", min=0, metavar="RUNS", help="Also time so many runs here.")]
+OnTarget = Annotated[
+    str | None, typer.Option("--target", help="Run it on a device of this target, by RPC; default this machine.")
+]
 Top = Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")]
 
 
@@ -35,20 +41,34 @@ def runtime_only() -> None:
 
 @app.command()
 def verify(
-    directory: Directory, files_only: FilesOnly = False, repeats: Repeats = 0, as_json: console.JsonOption = False
+    directory: Directory,
+    files_only: FilesOnly = False,
+    repeats: Repeats = 0,
+    target: OnTarget = None,
+    tracker: console.TrackerOption = None,
+    as_json: console.JsonOption = False,
 ) -> None:
-    """Prove that a bundle is whole, runs here and meets its budget; exit code 2 if not."""
+    """Prove that a bundle is whole, runs here or on a device, and meets its budget; exit code 2 if not."""
     from ofa_tvm.bundle.files import check_files
-    from ofa_tvm.bundle.verify import verify as verify_bundle
 
+    if target is not None and (files_only or repeats):
+        raise UsageError("--target runs the bundle on that device: leave out --files-only and --time")
     if files_only:
         print_result({"directory": str(directory), "files": len(check_files(directory).files) + 1}, as_json)
         return
-    report = verify_bundle(directory, repeats)
+    if target is None:
+        from ofa_tvm.bundle.verify import verify as verify_here
+
+        report = verify_here(directory, repeats)
+    else:
+        from ofa_tvm.bundle.verify_on_device import verify_on_device
+
+        report = verify_on_device(directory, load_target(target), tracker, say)
     emulated = " (emulated)" if report.emulated else ""
     rows = {
         "files with the right digest": report.files,
         "sample output reproduced": f"relative error {report.relative_error:.1e}, tolerance {report.tolerance:.0e}",
+        **({"reproduced on": report.ran_on} if target else {}),
         "measured latency": f"{report.measured_ms:.4g} ms on {report.device}{emulated}",
         "latency budget": f"{report.budget_ms:g} ms",
     }

@@ -1,4 +1,4 @@
-"""The proof that a bundle is whole, runs on this machine, and meets its budget."""
+"""The proof that a bundle is whole, runs on this machine or on a device, and meets its budget."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class VerificationReport:
         From the manifest, measured on `device`.
     emulated
         The measurement says nothing about real hardware.
+    ran_on
+        Where the sample output was reproduced: the device's name, or ``this machine``.
     here_ms
         Median latency on this machine, loaded as it is now; None if not asked for.
     """
@@ -41,6 +43,7 @@ class VerificationReport:
     measured_ms: float
     device: str
     emulated: bool
+    ran_on: str
     here_ms: float | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,14 +70,27 @@ def verify(directory: Path, repeats: int = 0) -> VerificationReport:
         One of them does not hold.
     """
     manifest = check_files(directory)
-    _check_budget(directory, manifest)
+    check_budget(directory, manifest)
     check_host(directory, manifest)
     trial = run_trial(directory, repeats)
-    error = trial.relative_error
+    here_ms = statistics.median(trial.samples_ms) if trial.samples_ms else None
+    return report(directory, manifest, trial.relative_error, "this machine", here_ms)
+
+
+def report(
+    directory: Path, manifest: Manifest, error: float | None, ran_on: str, here_ms: float | None
+) -> VerificationReport:
+    """What held, when the sample output was reproduced with this relative error (None: it is not finite).
+
+    Raises
+    ------
+    InvalidBundleError
+        The error is too large.
+    """
     if error is None or error > manifest.tolerance:
-        found = "not finite" if error is None else f"off by {error:.2e} relative"
+        found = "not finite, or of another shape" if error is None else f"off by {error:.2e} relative"
         raise InvalidBundleError(
-            f"{directory / LIBRARY} does not reproduce the sample output: {found}, "
+            f"{directory / LIBRARY} does not reproduce the sample output on {ran_on}: {found}, "
             f"the tolerance is {manifest.tolerance:.0e}; write the bundle again"
         )
     measured = manifest.latency.measured
@@ -88,11 +104,19 @@ def verify(directory: Path, repeats: int = 0) -> VerificationReport:
         measured_ms=measured.median_ms,
         device=measured.device,
         emulated=measured.emulated or manifest.target.emulated,
-        here_ms=statistics.median(trial.samples_ms) if trial.samples_ms else None,
+        ran_on=ran_on,
+        here_ms=here_ms,
     )
 
 
-def _check_budget(directory: Path, manifest: Manifest) -> None:
+def check_budget(directory: Path, manifest: Manifest) -> None:
+    """Make sure that the measured latency in the manifest is within the budget.
+
+    Raises
+    ------
+    InvalidBundleError
+        It is not.
+    """
     latency = manifest.latency
     if latency.measured.median_ms > latency.budget_ms:
         raise InvalidBundleError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from tvm.rpc import base
 
 from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError, UsageError
+from ofa_tvm.targets import EMULATED_SUFFIX
 
 ANSWER_LIMIT_S = 5.0
 CLAIM_LIMIT_S = 1.0
@@ -165,10 +166,11 @@ def unavailable(address: TrackerAddress, key: str, summary: TrackerSummary) -> s
             f"{which} at tracker {address}, which has {summary}, is in use or hangs; wait for the other run to end,"
             " and see python -m ofa_tvm.devices list"
         )
-    return (
-        f"no device {key!r} at tracker {address}, which has {summary}; type: python -m ofa_tvm.devices start {key},"
-        f" or on the device: python rpc/server.py --tracker {address} --key {key}"
-    )
+    if key.endswith(EMULATED_SUFFIX):
+        advice = f"python -m ofa_tvm.devices emulate {key.removesuffix(EMULATED_SUFFIX)}"
+    else:
+        advice = f"python -m ofa_tvm.devices start {key} (a new board: setup {key} --ssh USER@HOST)"
+    return f"no device {key!r} at tracker {address}, which has {summary}; type: {advice}"
 
 
 @contextlib.contextmanager

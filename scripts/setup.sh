@@ -2,7 +2,8 @@
 # Installs what ofa_tvm needs into .venv in the repository's root; run again, it only adds what is missing.
 # Usage: scripts/setup.sh [--test] [--boards]
 #   --test     adds what the tests need
-#   --boards   adds what boards need: a compiler that links for 64-bit Arm, and emulated boards' qemu (Debian packages)
+#   --boards   adds what boards need: a compiler that links for 64-bit Arm and emulated boards' qemu (Debian packages),
+#              and zig, which builds the native RPC server for old boards, too
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
@@ -12,7 +13,7 @@ boards=
 for option in "$@"; do
   case "$option" in
     --test) kind=--test; requirements+=("$root/requirements-test.txt") ;;
-    --boards) boards=yes ;;
+    --boards) boards=--boards; requirements+=("$root/requirements-boards.txt") ;;
     *) echo "usage: scripts/setup.sh [--test] [--boards]" >&2; exit 2 ;;
   esac
 done
@@ -32,11 +33,21 @@ debian() {
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
 }
 
+# Installs an SSH server for the tests to start their own way; on this machine's network none must appear.
+sshd_for_tests() {
+  ! [ -x /usr/sbin/sshd ] || return 0
+  local policy=/usr/sbin/policy-rc.d
+  [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && trap "rm -f $policy" EXIT; }
+  debian openssh-server || return
+  if command -v systemctl >/dev/null; then systemctl disable --quiet ssh.service ssh.socket 2>/dev/null || true; fi
+}
+
 if [ -n "$boards" ]; then
-  debian g++-aarch64-linux-gnu qemu-user-static iproute2 openssh-server || exit 2
+  debian g++-aarch64-linux-gnu qemu-user-static iproute2 || exit 2
+  [ -z "$kind" ] || sshd_for_tests || exit 2
 fi
 
-stamp=$venv/.ofa_tvm-installed$kind
+stamp=$venv/.ofa_tvm-installed$kind$boards
 wanted=$(cat "${requirements[@]}" "$root/pyproject.toml" | sha256sum)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
   echo "setup: $venv is up to date"

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from ofa_tvm.boards.probe import Probe, Runtime
@@ -22,6 +23,8 @@ RECIPE = "1"
 """To be changed when the same files are to be installed in another way."""
 
 NATIVE_SERVER = "ofa_tvm-rpc-server"
+GCC_GLIBC = (2, 34)
+"""What a server built by the gcc of a Debian of 2023 needs; one built by zig needs 2.17."""
 BUILD_LIMIT_S = 300.0
 _LIBRARIES = ("tvm_ffi/lib/libtvm_ffi.so", "tvm/lib/libtvm_runtime.so", "tvm/lib/libtvm_runtime_extra.so")
 
@@ -68,7 +71,10 @@ def native_payload(found: Probe, say: Callable[[str], None]) -> list[Upload]:
         It can't be built here, or the libraries are not to be had.
     """
     wheels = download(tvm_requirements(), found.machine, sys.version_info[:2], say, dependencies=False)
-    folder = cache_folder() / "native" / f"{found.machine}-{payload_name(found, 'native')}"
+    compiler = "zig" if find_spec("ziglang") else "gcc"
+    if compiler == "gcc" and found.glibc is not None and found.glibc < GCC_GLIBC:
+        say(f"this host's gcc may build for a newer glibc than {found.glibc[0]}.{found.glibc[1]}; pip install ziglang")
+    folder = cache_folder() / "native" / f"{found.machine}-{compiler}-{payload_name(found, 'native')}"
     with locked(folder.with_suffix(".lock"), "building the native server"):
         if not folder.is_dir():
             with directory_atomic(folder) as unfinished:

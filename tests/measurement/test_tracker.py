@@ -153,7 +153,7 @@ def test_a_request_that_somebody_else_won_is_withdrawn(tracker: TrackerAddress, 
 
 
 def test_missing_device_names_those_that_are_there(tracker: TrackerAddress, device_key: str):
-    with pytest.raises(DeviceUnavailableError, match=r"no device 'rasp5'.*board.*server.py --tracker") as caught:
+    with pytest.raises(DeviceUnavailableError, match=r"no device 'rasp5'.*board.*devices start rasp5") as caught:
         request_device(tracker, "rasp5", timeout_s=0)
     assert "\n" not in str(caught.value)
 

@@ -13,6 +13,7 @@ from ofa_tvm.interruption import (  # first: typer takes its time
     forget_interruption,
     handle_signals,
     ignore_signals,
+    mute_native_code,
 )
 
 # isort: split
@@ -159,6 +160,7 @@ def _fail(message: str, code: int) -> int:
     with contextlib.suppress(OSError):
         say(" ".join(message.split()))
         _send_nowhere(sys.stderr)
+        mute_native_code()
     return code
 
 

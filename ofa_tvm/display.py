@@ -70,7 +70,7 @@ def progress(total: int, description: str, done: int = 0) -> Iterator[Progress]:
             plain.close()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with RichProgress(*columns, console=Console(stderr=True)) as bars:
+    with RichProgress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
         yield _Bar(bars, total, description, done)
 
 

@@ -16,6 +16,7 @@ from ofa_tvm.errors import EXIT_INTERRUPTED
 
 INTERRUPTED = "interrupted: finished work is kept and no file is half-written; the same command can be run again"
 
+STDERR = 2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -34,11 +35,12 @@ def handle_signals() -> Interruption:
     survive a SIGTERM in native code.
     """
     interruption = Interruption()
+    _part_from_native_code()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         interruption.signals += 1
         if interruption.signals == 1:
-            _mute_native_code()
+            mute_native_code()
         if interruption.signals == 2:
             sys.stderr.write("interrupted: still cleaning up; once more stops that too\n")
             sys.stderr.flush()
@@ -72,14 +74,18 @@ def forget_interruption() -> None:
     exec("")
 
 
-def _mute_native_code() -> None:
+def mute_native_code() -> None:
     """Keep stderr to Python: native libraries complain there about work that an exception made them leave."""
-    with contextlib.suppress(OSError, ValueError):  # stderr is closed, or no file
-        descriptor = sys.stderr.fileno()
-        sys.stderr = os.fdopen(os.dup(descriptor), "w", buffering=1, errors="backslashreplace")
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, STDERR)
+    os.close(nowhere)
+
+
+def _part_from_native_code() -> None:
+    """Give Python a descriptor of its own for stderr, so that the other can be muted."""
+    with contextlib.suppress(OSError, ValueError):  # stderr is closed
+        stream = os.fdopen(os.dup(STDERR), "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1)
+        sys.stderr = stream
 
 
 def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

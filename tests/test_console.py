@@ -293,27 +293,61 @@ def test_progress_in_a_pipe_is_lines_on_stderr(probe, tmp_path):
     assert done.stderr.splitlines() == ["measuring kernels: 2/5", "measuring kernels: 5/5"]
 
 
-def test_progress_on_a_terminal_is_a_bar(probe, tmp_path):
+@pytest.fixture
+def on_terminal(probe, tmp_path):
+    """Run the probe with stderr on a terminal; the command, and a way to read all that it shows."""
     leader, follower = pty.openpty()
-    command = subprocess.Popen(
-        [*probe, "progress"],
-        cwd=tmp_path,
-        env={**ENVIRONMENT, "TERM": "xterm"},
-        stdout=subprocess.DEVNULL,
-        stderr=follower,
-    )
-    os.close(follower)
-    shown = b""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and select.select([leader], [], [], 60)[0]:
-        try:
-            shown += os.read(leader, 4096)
-        except OSError:  # Linux: the other end is closed
-            break
+    started = []
+
+    def begin(what):
+        command = subprocess.Popen(
+            [*probe, what],
+            cwd=tmp_path,
+            env={**ENVIRONMENT, "TERM": "xterm"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=follower,
+            text=True,
+        )
+        os.close(follower)
+        started.append(command)
+        return command
+
+    def read():
+        shown = b""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and select.select([leader], [], [], 60)[0]:
+            try:
+                shown += os.read(leader, 4096)
+            except OSError:  # Linux: the other end is closed
+                break
+        return shown.decode()
+
+    yield begin, read
     os.close(leader)
+    for command in started:
+        command.kill()
+        command.wait()
+        command.stdout.close()
+
+
+def test_progress_on_a_terminal_is_a_bar(on_terminal):
+    begin, read = on_terminal
+    command, shown = begin("progress"), read()
     assert command.wait(timeout=60) == 0
-    assert "5/5" in shown.decode()
-    assert "━" in shown.decode()
+    assert "5/5" in shown
+    assert "━" in shown
+
+
+def test_an_interruption_amid_a_bar_is_told_and_native_code_is_not_heard(on_terminal):
+    begin, read = on_terminal
+    command = begin("wait")
+    assert command.stdout.readline() == "ready\n"
+    command.send_signal(signal.SIGINT)
+    shown = read()
+    assert command.wait(timeout=60) == 130
+    assert "interrupted: " in shown
+    assert "complains" not in shown
 
 
 def test_positive_float_takes_what_is_positive():

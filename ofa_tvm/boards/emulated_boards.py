@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import paramiko
 
+from ofa_tvm.boards.address import SshAddress
 from ofa_tvm.boards.emulation.board import EmulatedBoard, clean_stale, find_boards, start_board, stop_board
 from ofa_tvm.boards.host_keys import fingerprint, forget_host
 from ofa_tvm.boards.inventory import is_gone, known_boards
@@ -83,13 +84,16 @@ def stop_emulated_board(name: str) -> None:
         Something of it resists.
     """
     known = next((board for board in known_boards() if board.name == name), None)
+    addresses = {known.address.known_hosts_name} if known else set()
     if known is not None:
         stop_link(known)
     for board in find_boards(emulated_folder()):
         if board.name == name:
+            addresses.add(_address(board).known_hosts_name)  # of one whose set-up was interrupted, too
             stop_board(board)
+    for address in addresses:
+        forget_host(known_hosts_file(), address)
     if known is not None:
-        forget_host(known_hosts_file(), known.address.known_hosts_name)
         remove_board(name)
 
 
@@ -119,6 +123,10 @@ def _start(
     host_key = paramiko.Ed25519Key(data=base64.b64decode(emulated.host_key.split()[1]))
     board, _ = install(board, say, runtime=runtime, accept_fingerprint=fingerprint(host_key))
     return start(board, tracker, say, tethered=tethered)
+
+
+def _address(board: EmulatedBoard) -> SshAddress:
+    return SshAddress(board.user, board.address, board.ssh_port)
 
 
 def _free_names(prefix: str, count: int) -> list[str]:

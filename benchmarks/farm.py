@@ -33,7 +33,7 @@ from typing import Annotated, Any, Literal
 import typer
 from farm_board import local_board, require_ssh_server, server_beside
 from farm_kernels import build_kernels
-from farm_scaling import measurements_a_minute
+from farm_scaling import Rate, measure_rate
 from farm_tables import scaling_rows, scaling_table, way_rows, ways_table
 from farm_ways import Pass, pass_in_process, pass_over_rpc
 from provenance import load_average, machine
@@ -96,7 +96,7 @@ def _scaling(
     target = emulated_variant(load_target(BOARD))
     say(f"building {count} kernels for {target.name}")
     kernels = build_kernels(target, space, _resolution(space), count, folder / "farm.so")
-    found: dict[tuple[str, int], list[float]] = {}
+    found: dict[tuple[str, int], list[Rate]] = {}
     with local_tracker() as tracker, contextlib.ExitStack() as stack:
         for board in start_emulated_boards(target, max(numbers), tracker, say, tethered=True):
             stack.callback(stop_emulated_board, board.name)
@@ -104,8 +104,8 @@ def _scaling(
             for protocol_name, protocol in _protocols(target).items():
                 for devices in numbers:
                     say(f"repeat {repeat + 1} of {repeats}, protocol {protocol_name}: {devices} emulated devices")
-                    per_minute = measurements_a_minute(target, tracker, kernels, devices, protocol, say)
-                    found.setdefault((protocol_name, devices), []).append(per_minute)
+                    rate = measure_rate(target, tracker, kernels, devices, protocol)
+                    found.setdefault((protocol_name, devices), []).append(rate)
     return scaling_rows(found)
 
 

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from unittest import mock
 
 from farm_kernels import Kernels
 
 from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.protocol import MeasurementFailure
+from ofa_tvm.measurement.rpc_device import RpcDevice
 from ofa_tvm.measurement.sources import TrackerSource
 from ofa_tvm.measurement.tracker import TrackerAddress, summarize
 from ofa_tvm.targets import MeasurementProtocol, Target
-
-Say = Callable[[str], None]
 
 FREE_LIMIT_S = 60.0
 OPEN_LIMIT_S = 10.0
 POLL_PERIOD_S = 0.05
 
 
-def measurements_a_minute(
-    target: Target, tracker: TrackerAddress, kernels: Kernels, devices: int, protocol: MeasurementProtocol, say: Say
-) -> float:
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast a farm was.
+
+    Attributes
+    ----------
+    per_minute
+        Measurements, without those of the reference kernel.
+    references
+        How often the reference kernel was measured meanwhile.
+    """
+
+    per_minute: float
+    references: int
+
+
+def measure_rate(
+    target: Target, tracker: TrackerAddress, kernels: Kernels, devices: int, protocol: MeasurementProtocol
+) -> Rate:
     """Measure all kernels on so many devices, which are connected and have the kernels' library before time runs.
 
     Raises
@@ -37,17 +54,25 @@ def measurements_a_minute(
     await_free(tracker, target.device.key, devices)
     source = TrackerSource(target, tracker)
     source.limit = devices
-    with contextlib.closing(Farm(source, say)) as farm:
+    timed = mock.patch.object(RpcDevice, "time", autospec=True, side_effect=RpcDevice.time)
+    with contextlib.closing(Farm(source, lambda _line: None)) as farm, timed as calls:
         farm.open(OPEN_LIMIT_S)
-        if farm.connected != devices:
-            raise DeviceUnavailableError(f"{farm.connected} of {devices} devices {target.device.key!r} answered")
+        _require(farm, devices)
         for device in farm.open_devices:
             device.time(kernels.reference, protocol)
+        calls.reset_mock()
         start_s = time.monotonic()
         outcomes = [outcome for _, outcome in farm.measure_many(kernels.jobs, kernels.reference, protocol)]
         minutes = (time.monotonic() - start_s) / 60
+        _require(farm, devices)
     require_success(outcomes)
-    return len(outcomes) / minutes
+    return Rate(len(outcomes) / minutes, len(calls.call_args_list) - len(outcomes))
+
+
+def _require(farm: Farm, devices: int) -> None:
+    """Not fewer from the first measurement to the last."""
+    if farm.connected != devices:
+        raise DeviceUnavailableError(f"{devices} devices wanted, {farm.connected} answer: {farm.name}")
 
 
 def await_free(tracker: TrackerAddress, key: str, devices: int) -> None:

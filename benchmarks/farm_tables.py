@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from farm_scaling import Rate
 from farm_ways import Pass
 from rich.table import Table
 
@@ -17,15 +18,16 @@ WAYS = {
 }
 
 
-def scaling_rows(found: Mapping[tuple[str, int], Sequence[float]]) -> list[dict[str, Any]]:
-    """A row for each protocol and number of devices, from its measurements a minute."""
-    medians = {key: statistics.median(samples) for key, samples in found.items()}
+def scaling_rows(found: Mapping[tuple[str, int], Sequence[Rate]]) -> list[dict[str, Any]]:
+    """A row for each protocol and number of devices."""
+    medians = {key: statistics.median(rate.per_minute for rate in rates) for key, rates in found.items()}
     return [
         {
             "protocol": protocol,
             "devices": devices,
             "emulated": True,
-            "samples": list(found[protocol, devices]),
+            "samples": [rate.per_minute for rate in found[protocol, devices]],
+            "references": statistics.median(rate.references for rate in found[protocol, devices]),
             "per_minute": per_minute,
             "times_one": per_minute / medians[protocol, 1],
         }
@@ -82,13 +84,15 @@ def _quartiles(values: Sequence[float]) -> list[float]:
 def scaling_table(result: Mapping[str, Any]) -> Table:
     """Measurements a minute."""
     table = _table(
-        *("protocol", "devices", "measurements a minute", "times one device", "slowest to fastest repeat"),
-        title=f"emulated devices, which share the {result['cpus']} cores of this host: {result['kernels']} kernels",
+        *("protocol", "devices", "measurements a minute", "slowest to fastest", "times one device", "reference kernel"),
+        title=f"emulated devices on the {result['cpus']} cores of this host, where scaling ends: "
+        f"{result['kernels']} kernels",
         caption=_caption(result),
     )
     for row in result["farm"]:
-        figures = (f"{row['devices']}", f"{row['per_minute']:.0f}", f"{row['times_one']:.2f}")
-        table.add_row(row["protocol"], *figures, f"{min(row['samples']):.0f} to {max(row['samples']):.0f}")
+        rate, ends = f"{row['per_minute']:.0f}", f"{min(row['samples']):.0f} to {max(row['samples']):.0f}"
+        ratio, references = f"{row['times_one']:.2f}", f"{row['references']:.0f} times"
+        table.add_row(row["protocol"], f"{row['devices']} emulated", rate, ends, ratio, references)
     return table
 
 
@@ -101,7 +105,11 @@ def ways_table(result: Mapping[str, Any]) -> Table:
         caption=_caption(result),
     )
     for row in result["tunnel"]:
-        costs = (f"{row['measurement_ms']:.1f}", f"{row['overhead_ms']:.2f} ({row['overhead_share']:.1%})")
+        beside_direct = f" ({row['times_direct']:.2f} times direct)" if "times_direct" in row else ""
+        costs = (
+            f"{row['measurement_ms']:.1f}{beside_direct}",
+            f"{row['overhead_ms']:.2f} ({row['overhead_share']:.1%})",
+        )
         if row["way"] == "process":
             table.add_row(WAYS["process"], *costs, "", "", "", "", "1")
             continue

@@ -22,6 +22,8 @@ from ofa_tvm.targets import Target, missing_features
 ROUND_TRIPS = 50
 HOT_C = 75.0
 LITTLE_MEMORY_MIB = 200
+CLOCK_SHARE = 0.7
+"""Boards of one name are sold with several clocks; below this share of the fastest something else is slow."""
 COMPARED_PACKAGES = ("apache-tvm", "apache-tvm-ffi")
 
 
@@ -83,10 +85,11 @@ def check_devices(target: Target, tracker: str | None, say: Callable[[str], None
         tempfile.TemporaryDirectory(prefix="ofa_tvm.") as folder,
         open_bench(target, Path(folder) / "records.jsonl", tracker, say) as bench,
     ):
-        return [_check(device, target, bench) for device in bench.farm.open_devices]
+        return [examine(device, target, bench) for device in bench.farm.open_devices]
 
 
-def _check(device: Device, target: Target, bench: KernelBench) -> DeviceReport:
+def examine(device: Device, target: Target, bench: KernelBench) -> DeviceReport:
+    """Look at one device of the bench's target."""
     report = DeviceReport(device.name, device.emulated, device.info)
     if device.info is None:
         report.problems.append("its RPC server can't say what it is (TVM's own?); rpc/server.py can")
@@ -129,6 +132,12 @@ def _check_state(report: DeviceReport, info: DeviceInfo, target: Target) -> None
         report.problems.append(f"{info.temperature_c:.0f} degrees Celsius: it may throttle; let it cool down")
     if info.memory_available_mib is not None and info.memory_available_mib < LITTLE_MEMORY_MIB:
         report.problems.append(f"only {info.memory_available_mib} MiB of memory are free")
+    fastest = target.cpu.max_clock_mhz
+    if info.max_clock_mhz is not None and fastest is not None and info.max_clock_mhz < CLOCK_SHARE * fastest:
+        report.problems.append(
+            f"its clock goes to {info.max_clock_mhz} MHz, a {target.name} goes to {fastest}; look at its power mode,"
+            " or write a target for it"
+        )
     if info.cores is not None and info.cores < target.threads:
         report.problems.append(f"{info.cores} cores for kernels of {target.threads} threads")
 

@@ -91,6 +91,7 @@ def stop_emulated_board(name: str) -> None:
         if board.name == name:
             addresses.add(_address(board).known_hosts_name)  # of one whose set-up was interrupted, too
             stop_board(board)
+    clean_stale(emulated_folder())  # of one that was killed
     for address in addresses:
         forget_host(known_hosts_file(), address)
     if known is not None:

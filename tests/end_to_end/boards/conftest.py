@@ -45,23 +45,29 @@ class Site:
             self.tracker = TrackerAddress("127.0.0.1", listener.getsockname()[1])
         self.environment = {"OFA_TVM_STATE": str(self.state), "OFA_TVM_TRACKER": str(self.tracker)}
         self._cables: set[Cable] = set()
+        self._spawned: list[subprocess.Popen[bytes]] = []
         self.start_tracker()
 
     def start_tracker(self) -> None:
         line = [REPOSITORY / "scripts/start_rpc_tracker.sh", "--port", str(self.tracker.port)]
-        environment = {**os.environ, **self.environment}
-        self.tracker_process = subprocess.Popen(line, stderr=subprocess.DEVNULL, env=environment)
+        self.tracker_process = self.spawn(line)
         until(lambda: self.summary() is not None)
+
+    def spawn(self, line: list[object]) -> subprocess.Popen[bytes]:
+        """A process that lives until the site is closed."""
+        environment = {**os.environ, **self.environment}
+        self._spawned.append(subprocess.Popen(list(map(str, line)), stderr=subprocess.DEVNULL, env=environment))
+        return self._spawned[-1]
 
     def summary(self) -> Any:
         with contextlib.suppress(TrackerUnreachableError):
             return summarize(self.tracker)
         return None
 
-    def free(self) -> int:
+    def free(self, key: str = TARGET) -> int:
         """Devices that another run could have now."""
         summary = self.summary()
-        return summary.free.get(TARGET, 0) if summary else 0
+        return summary.free.get(key, 0) if summary else 0
 
     def start(self, verb: str, *options: object, **environment: str) -> Any:
         return self.commands.start(verb, *options, **{**self.environment, **environment})
@@ -94,9 +100,9 @@ class Site:
         return board
 
     def processes(self) -> list[psutil.Process]:
-        """All but the tracker: of commands, links and boards."""
-        found = [process for process in psutil.process_iter() if self._is_ours(process)]
-        return [process for process in found if process.pid != self.tracker_process.pid]
+        """All but those spawned by the test: of commands, links and boards."""
+        spawned = {process.pid for process in self._spawned}
+        return [p for p in psutil.process_iter() if p.pid not in spawned and self._is_ours(p)]
 
     def _is_ours(self, process: psutil.Process) -> bool:
         """By its environment, or because it sees the boards' disks, which no process does that is not on one."""
@@ -128,10 +134,12 @@ class Site:
 
     def close(self) -> None:
         """Kill whatever is left."""
-        for process in [*self.processes(), psutil.Process(self.tracker_process.pid)]:
+        for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        self.tracker_process.wait(LIMIT_S)
+        for spawned in self._spawned:
+            spawned.kill()
+            spawned.wait(LIMIT_S)
         until(lambda: not self.processes())
 
 
@@ -177,11 +185,24 @@ def site(emulation: None, new_commands: Callable[[str], Any]) -> Iterator[Site]:
 
 
 @pytest.fixture
-def own_site(emulation: None, commands: Any) -> Iterator[Site]:
+def plain_site(commands: Any) -> Iterator[Site]:
     """A tracker without boards, for one test."""
-    site = Site(commands)
-    yield site
-    site.close()
+    with contextlib.closing(Site(commands)) as site:
+        yield site
+
+
+@pytest.fixture
+def own_site(emulation: None, plain_site: Site) -> Site:
+    """The same where boards can be emulated."""
+    return plain_site
+
+
+@pytest.fixture(scope="session")
+def make_site(
+    emulation: None, new_commands: Callable[[str], Any]
+) -> Callable[[str], contextlib.AbstractContextManager[Site]]:
+    """A tracker without boards, for as long as its context lasts."""
+    return lambda name: contextlib.closing(Site(new_commands(name)))
 
 
 @pytest.fixture(scope="session")
@@ -196,20 +217,25 @@ def profiled(site: Site) -> Any:
     return run
 
 
-@pytest.fixture
-def unfinished(profiled: Any, tmp_path: Path) -> Callable[[int], Path]:
-    """A copy of its ``--runs`` folder in which so many of the last measurements are missing."""
+@pytest.fixture(scope="session")
+def cut(profiled: Any) -> Callable[[Path, int], Path]:
+    """Copy its ``--runs`` folder, without so many of the last measurements."""
 
-    def copy(missing: int) -> Path:
-        runs = shutil.copytree(profiled.runs, tmp_path / "runs")
-        path = records_file(runs)
+    def copy(to: Path, missing: int) -> Path:
+        path = records_file(shutil.copytree(profiled.runs, to))
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:-missing]))
-        return runs
+        return to
 
     return copy
 
 
 @pytest.fixture
+def unfinished(cut: Callable[[Path, int], Path], tmp_path: Path) -> Callable[[int], Path]:
+    """The same, for one test."""
+    return lambda missing: cut(tmp_path / "unfinished", missing)
+
+
+@pytest.fixture(scope="session")
 def all_there(profiled: Any) -> Callable[[Path], list[dict[str, Any]]]:
     """The records of a profile like the first one; each of its measurements must be there exactly once."""
 

@@ -43,7 +43,8 @@ sshd_for_tests() {
 }
 
 if [ -n "$boards" ]; then
-  debian g++-aarch64-linux-gnu qemu-user-static iproute2 || exit 2
+  command -v aarch64-linux-gnu-g++ >/dev/null || debian g++-aarch64-linux-gnu || exit 2
+  debian qemu-user-static iproute2 || echo "setup: without them there are no emulated boards here; real ones need nothing more" >&2
   [ -z "$kind" ] || sshd_for_tests || exit 2
 fi
 

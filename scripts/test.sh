@@ -25,6 +25,6 @@ echo "test: style (ruff)"
 echo "test: types (mypy, strict on the package)"
 .venv/bin/mypy
 echo "test: shell scripts"
-find scripts rpc .ci -type f \( -name '*.sh' -o -name run \) -exec bash -n {} +
+find scripts rpc .ci -type f \( -name '*.sh' -o -name run \) -print0 | xargs -0 -n 1 bash -n
 echo "test: pytest"
 exec .venv/bin/python -m pytest -q "${selection[@]}" "$@"

@@ -4,13 +4,13 @@ Usage::
 
     sudo .venv/bin/python benchmarks/farm.py             # five minutes: all of it
     python benchmarks/farm.py                            # without root: RPC on loopback alone
-    python benchmarks/farm.py --only tunnel --kernels 32 --repeats 5 --json
+    python benchmarks/farm.py --only rpc --kernels 32 --repeats 5 --json
 
 Kernels of the shipped supernet's space are built beforehand, so that only measuring counts. Each repeat goes through
 all rows of a table once, over connections of its own; figures are medians of the repeats.
 
 ``farm`` measures on emulated boards over SSH: their times mean nothing, how many measurements there are a minute does.
-They share this host's cores. ``tunnel`` measures on this host's CPU on several ways, one of them through the link
+They share this host's cores. ``rpc`` measures on this host's CPU on several ways, one of them through the link
 of a board that is this very machine, behind an SSH server in namespaces of its own.
 """
 
@@ -25,6 +25,7 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
 
 # isort: split
 import contextlib
+import functools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from farm_board import local_board, require_ssh_server, server_beside
-from farm_kernels import build_kernels
+from farm_kernels import Kernels, build_kernels
 from farm_scaling import Rate, measure_rate
 from farm_tables import scaling_rows, scaling_table, way_rows, ways_table
 from farm_ways import Pass, pass_in_process, pass_over_rpc
@@ -43,11 +44,13 @@ from ofa_tvm.boards.emulation.requirements import require_host
 from ofa_tvm.display import print_result, say
 from ofa_tvm.errors import EmulationError
 from ofa_tvm.measurement.local_processes import local_processes, local_tracker
-from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.space.mobilenet_v3 import all_workloads
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.targets import DeviceAccess, MeasurementProtocol, Target, emulated_variant, load_target
 
 app = new_app("Measurements a minute with several emulated devices, and what RPC and the SSH tunnel cost.")
+
+Build = Callable[[Target], Kernels]
 
 BOARD = "rasp4"
 ANY_DRIFT = 1e9
@@ -57,7 +60,7 @@ ANY_DRIFT = 1e9
 @app.command()
 def farm(
     supernet: SupernetOption = DEFAULT_SUPERNET,
-    only: Annotated[Literal["farm", "tunnel"] | None, typer.Option("--only", help="One of the two tables.")] = None,
+    only: Annotated[Literal["farm", "rpc"] | None, typer.Option("--only", help="One of the two tables.")] = None,
     kernels: Annotated[int, typer.Option("--kernels", min=1, help="How many, of one resolution.")] = 64,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Of each row.")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="A minute: few kernels, two devices, one repeat.")] = False,
@@ -67,14 +70,20 @@ def farm(
     if quick:
         kernels, repeats = min(kernels, 6), 1
     space = find_supernet(supernet).metadata.space
-    result: dict[str, Any] = {**machine(), "load_before": load_average(), "kernels": kernels, "repeats": repeats}
-    with tempfile.TemporaryDirectory(prefix="ofa_tvm.") as folder:
-        if only != "tunnel" and _is_possible(require_host):
-            result["farm"] = _scaling(space, Path(folder), kernels, repeats, (1, 2) if quick else (1, 2, 4))
+    resolution = space.resolutions[len(space.resolutions) // 2]
+    kernels = min(kernels, len(all_workloads(space, resolution)))
+    if only == "farm":
+        require_host()
+    result: dict[str, Any] = {**machine(), "load_before": load_average()}
+    result |= {"resolution": resolution, "kernels": kernels, "repeats": repeats}
+    with tempfile.TemporaryDirectory(prefix="ofa_tvm.") as name:
+        build = functools.partial(build_kernels, space=space, resolution=resolution, count=kernels, folder=Path(name))
+        if only != "rpc" and _is_possible(require_host):
+            result["farm"] = _scaling(build, repeats, (1, 2) if quick else (1, 2, 4))
         if only != "farm":
-            result["tunnel"] = _overhead(space, Path(folder), kernels, repeats)
+            result["rpc"] = _overhead(build, repeats)
     result["load_after"] = load_average()
-    tables = [table(result) for name, table in (("farm", scaling_table), ("tunnel", ways_table)) if name in result]
+    tables = [table(result) for name, table in (("farm", scaling_table), ("rpc", ways_table)) if name in result]
     for table in tables[: 1 if as_json else None]:
         print_result(result, as_json, table)
 
@@ -89,13 +98,11 @@ def _is_possible(require: Callable[[], None]) -> bool:
     return True
 
 
-def _scaling(
-    space: SearchSpace, folder: Path, count: int, repeats: int, numbers: tuple[int, ...]
-) -> list[dict[str, Any]]:
+def _scaling(build: Build, repeats: int, numbers: tuple[int, ...]) -> list[dict[str, Any]]:
     """A row for each protocol and number of devices."""
     target = emulated_variant(load_target(BOARD))
-    say(f"building {count} kernels for {target.name}")
-    kernels = build_kernels(target, space, _resolution(space), count, folder / "farm.so")
+    say(f"building kernels for {target.name}")
+    kernels = build(target)
     found: dict[tuple[str, int], list[Rate]] = {}
     with local_tracker() as tracker, contextlib.ExitStack() as stack:
         for board in start_emulated_boards(target, max(numbers), tracker, say, tethered=True):
@@ -116,12 +123,12 @@ def _protocols(target: Target) -> dict[str, MeasurementProtocol]:
     return {"short": short.model_copy(update={"max_drift": ANY_DRIFT}), "with pauses": board}
 
 
-def _overhead(space: SearchSpace, folder: Path, count: int, repeats: int) -> list[dict[str, Any]]:
+def _overhead(build: Build, repeats: int) -> list[dict[str, Any]]:
     """A row for each way to this host's CPU."""
     local = load_target("local")
     protocol = local.measurement.model_copy(update={"max_drift": ANY_DRIFT})
-    say(f"building {count} kernels for this host")
-    kernels = build_kernels(local, space, _resolution(space), count, folder / "tunnel.so")
+    say("building kernels for this host")
+    kernels = build(local)
     targets = {"python": _with_key(local, "python")}
     passes: dict[str, list[Pass]] = {}
     with local_tracker() as tracker, local_processes("ofa_tvm_server_") as servers, contextlib.ExitStack() as stack:
@@ -141,11 +148,6 @@ def _overhead(space: SearchSpace, folder: Path, count: int, repeats: int) -> lis
 def _with_key(target: Target, key: str) -> Target:
     """The same CPU as a device of its own at a tracker."""
     return target.model_copy(update={"device": DeviceAccess(kind="rpc", key=key)})
-
-
-def _resolution(space: SearchSpace) -> int:
-    """The middle one."""
-    return space.resolutions[len(space.resolutions) // 2]
 
 
 if __name__ == "__main__":

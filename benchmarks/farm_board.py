@@ -106,7 +106,7 @@ def require_ssh_server() -> None:
     path = environment()["PATH"]
     missing += [package for program, package in PACKAGES.items() if shutil.which(program, path=path) is None]
     if missing:
-        raise EmulationError(f"no SSH server of our own here: {', '.join(sorted(set(missing)))} missing")
+        raise EmulationError(f"no SSH tunnel here: it takes {' and '.join(sorted(set(missing)))}")
 
 
 @contextlib.contextmanager
@@ -121,32 +121,39 @@ def _ssh_server(folder: Path) -> Iterator[tuple[str, paramiko.PKey]]:
         f"PasswordAuthentication no\nSubsystem sftp internal-sftp\nSetEnv HOME={home}\n"
     )
     namespaces = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child=KILL", "--mount-proc"]
-    with (folder / "log").open("wb") as log:
+    log = folder / "log"
+    with log.open("wb") as stream:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *namespaces, "sh", "-ec", _INIT, "sh", config],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log,
+            stderr=stream,
             env=environment(),
             start_new_session=True,
         )
     cable = None
     try:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        if not select.select([process.stdout], [], [], LIMIT_S)[0] or process.stdout.readline() != b"up\n":
-            raise EmulationError(f"no namespaces for an SSH server: {(folder / 'log').read_text().strip()}")
-        address = plug_in(process.pid)
+        address = _plug_in(process, log)
         cable = Cable.of(address)
-        process.stdin.write(f"{address}/{PREFIX}\n".encode())
-        process.stdin.close()
-        _await_greeting(address, process, folder / "log")
+        _await_greeting(address, process, log)
         yield address, host_key
     finally:
         process.kill()  # and with it all that runs on the board
         process.wait(LIMIT_S)
         if cable is not None:
             cable.await_end(LIMIT_S)
+
+
+def _plug_in(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Give the namespaces a cable, and tell them their address; that address."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        if not select.select([process.stdout], [], [], LIMIT_S)[0] or process.stdout.readline() != b"up\n":
+            raise EmulationError(f"no namespaces for an SSH server: {_last_line(log)}")
+        address = plug_in(process.pid)
+        process.stdin.write(f"{address}/{PREFIX}\n".encode())
+    return address
 
 
 def _await_greeting(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -156,4 +163,9 @@ def _await_greeting(address: str, process: subprocess.Popen[bytes], log: Path) -
             if connection.recv(4) == b"SSH-":
                 return
         time.sleep(POLL_PERIOD_S)
-    raise BoardUnreachableError(f"the SSH server at {address} did not answer: {log.read_text().strip()}")
+    raise BoardUnreachableError(f"the SSH server at {address} did not answer: {_last_line(log)}")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text().strip().splitlines()
+    return lines[-1] if lines else "it was silent"

@@ -24,8 +24,8 @@ class Kernels:
     jobs: list[KernelJob]
 
 
-def build_kernels(target: Target, space: SearchSpace, resolution: int, count: int, library: Path) -> Kernels:
-    """So many kernels of one resolution, picked evenly, with default parameters.
+def build_kernels(target: Target, space: SearchSpace, resolution: int, count: int, folder: Path) -> Kernels:
+    """So many kernels of one resolution, picked evenly, with default parameters; the library comes into `folder`.
 
     Raises
     ------
@@ -33,12 +33,12 @@ def build_kernels(target: Target, space: SearchSpace, resolution: int, count: in
         The target can't be compiled for.
     """
     workloads = all_workloads(space, resolution)
-    count = min(count, len(workloads))
     picked = [workloads[index * len(workloads) // count] for index in range(count)]
     toolchain = Toolchain.of(target)
     machine = toolchain.machine
     objects = KernelObjects(toolchain.tvm_target, machine)
     compiled = objects.get([REFERENCE, *picked], lambda workload: TEMPLATES[workload.kind].default(workload, machine))
+    library = folder / f"{target.name}.so"
     link_library(library, compiled, toolchain.cross_compiler)
     reference, *jobs = [
         KernelJob(

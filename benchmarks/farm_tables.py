@@ -104,7 +104,7 @@ def ways_table(result: Mapping[str, Any]) -> Table:
         title=f"{result['cpu']}, target local: {result['kernels']} kernels",
         caption=_caption(result),
     )
-    for row in result["tunnel"]:
+    for row in result["rpc"]:
         beside_direct = f" ({row['times_direct']:.2f} times direct)" if "times_direct" in row else ""
         costs = (
             f"{row['measurement_ms']:.1f}{beside_direct}",

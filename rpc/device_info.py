@@ -13,9 +13,12 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from device_id import device_id
+
 PACKAGES = ("apache-tvm", "apache-tvm-ffi", "numpy")
 
 # Arm's part numbers, which /proc/cpuinfo gives in place of a name; the same table is in server/device_info.c.
+ARM = "0x41"
 ARM_PARTS = {
     "0xd03": "Cortex-A53",
     "0xd04": "Cortex-A35",
@@ -53,6 +56,7 @@ def device_info(root: Path = Path("/")) -> str:
         {
             "server": "python",
             "hostname": platform.node(),
+            "id": device_id(root),
             "system": f"{platform.system()} {platform.release()}",
             "machine": platform.machine(),
             "cpu_model": _cpu_model(cpu),
@@ -82,10 +86,15 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
 
 def _cpu_model(cpu: list[tuple[str, str]]) -> str | None:
     """The model's name, or those of all kinds of Arm core."""
-    named = next((value for name, value in cpu if name == "model name"), None)
-    if named or ("CPU implementer", "0x41") not in cpu:
-        return named
-    parts = dict.fromkeys(ARM_PARTS[value] for name, value in cpu if name == "CPU part" and value in ARM_PARTS)
+    parts: dict[str, None] = {}
+    implementer = ""
+    for name, value in cpu:
+        if name == "model name" and value:
+            return value
+        if name == "CPU implementer":
+            implementer = value
+        elif name == "CPU part" and implementer == ARM and value in ARM_PARTS:
+            parts[ARM_PARTS[value]] = None
     return " + ".join(parts) or None
 
 

@@ -85,8 +85,8 @@ def parse_options() -> argparse.Namespace:
 def address(text: str) -> tuple[str, int]:
     """Host and port of ``HOST:PORT``."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:9190")
     return host, int(port)
 
 
@@ -126,7 +126,8 @@ def load_runtime() -> None:
 
 def serve(listener: socket.socket, tracker: tuple[str, int], key: str, session_limit_s: float) -> None:
     """Register at the tracker and serve one client after the other, for ever."""
-    from registration import Registration, wait_for_client  # these import TVM, so only now
+    from client import wait_for_client  # these import TVM, so only now
+    from registration import Registration
     from session import serve_session
     from workspace import remove_abandoned_workspaces
 

@@ -37,6 +37,7 @@ ln -s /proc/self/fd "$root/dev/fd"
 echo "$name" >/proc/sys/kernel/hostname
 echo "$name" >"$root/etc/hostname"
 printf '127.0.0.1\tlocalhost %s\n' "$name" >"$root/etc/hosts"
+tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
 install -D -m 600 "$folder/host_key" "$root/etc/ssh/ssh_host_ed25519_key"
 install -d -m 700 "$root/root/.ssh"
 install -m 600 "$folder/id_ed25519.pub" "$root/root/.ssh/authorized_keys"

@@ -1,5 +1,6 @@
 #include "device_info.h"
 
+#include <ctype.h>
 #include <glob.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "device_id.h"
 #include "text.h"
 
 #define CPUFREQ "/sys/devices/system/cpu/cpu0/cpufreq/"
@@ -25,6 +27,8 @@ static const struct {
     {"0xd48", "Cortex-X2"},     {"0xd49", "Neoverse-N2"},   {"0xd4d", "Cortex-A715"}, {"0xd4e", "Cortex-X3"},
     {"0xd4f", "Neoverse-V2"},   {"0xd80", "Cortex-A520"},   {"0xd81", "Cortex-A720"}, {"0xd82", "Cortex-X4"},
 };
+
+#define ARM_PART_COUNT (sizeof ARM_PARTS / sizeof *ARM_PARTS)
 
 static FILE *open_under(const char *root, const char *path)
 {
@@ -55,8 +59,20 @@ static char *value_of(char *line, const char *name)
     if (value == NULL)
         return NULL;
     value += 1 + strspn(value + 1, " \t");
-    value[strcspn(value, "\n")] = '\0';
+    size_t end = strlen(value);
+    while (end > 0 && isspace((unsigned char)value[end - 1]))
+        end--;
+    value[end] = '\0';
     return value;
+}
+
+/* `"name": ` and a number's thousandths (or MiB of kB); null where the text has none. */
+static void write_number(FILE *out, const char *name, const char *text, long divisor)
+{
+    if (text != NULL && isdigit((unsigned char)*text))
+        fprintf(out, ", \"%s\": %ld", name, atol(text) / divisor);
+    else
+        fprintf(out, ", \"%s\": null", name);
 }
 
 static void write_features(FILE *out, char *features)
@@ -70,31 +86,32 @@ static void write_features(FILE *out, char *features)
     fputs("]", out);
 }
 
-static const char *part_name(const char *part)
+/* The names of all kinds of Arm core, in the order of their first appearance. */
+static void add_part(char *model, size_t size, const char *part, bool *seen)
 {
-    for (size_t i = 0; i < sizeof ARM_PARTS / sizeof *ARM_PARTS; i++)
-        if (strcmp(ARM_PARTS[i].part, part) == 0)
-            return ARM_PARTS[i].name;
-    return NULL;
+    for (size_t i = 0; i < ARM_PART_COUNT; i++)
+        if (strcmp(ARM_PARTS[i].part, part) == 0 && !seen[i]) {
+            size_t length = strlen(model);
+            snprintf(model + length, size - length, "%s%s", length > 0 ? " + " : "", ARM_PARTS[i].name);
+            seen[i] = true;
+        }
 }
 
 /* The model's name, or those of all kinds of Arm core, and the first core's features. */
 static void write_cpu(FILE *out, const char *root)
 {
     char line[LINE], features[LINE] = "", model[512] = "", *value;
-    bool arm = false, named = false;
+    bool arm = false, named = false, seen[ARM_PART_COUNT] = {false};
     FILE *file = open_under(root, "/proc/cpuinfo");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if ((value = value_of(line, "model name")) != NULL && !named) {
-            snprintf(model, sizeof model, "%s", value);
-            named = true;
+        if ((value = value_of(line, "model name")) != NULL) {
+            if (!named && *value != '\0')
+                snprintf(model, sizeof model, "%s", value);
+            named = named || *value != '\0';
         } else if ((value = value_of(line, "CPU implementer")) != NULL) {
             arm = strcmp(value, "0x41") == 0;
-        } else if ((value = value_of(line, "CPU part")) != NULL && !named && arm && part_name(value) != NULL) {
-            const char *name = part_name(value);
-            size_t length = strlen(model);
-            if (strstr(model, name) == NULL)
-                snprintf(model + length, sizeof model - length, "%s%s", length > 0 ? " + " : "", name);
+        } else if ((value = value_of(line, "CPU part")) != NULL && !named && arm) {
+            add_part(model, sizeof model, value, seen);
         } else if (*features == '\0' &&
                    ((value = value_of(line, "flags")) != NULL || (value = value_of(line, "Features")) != NULL)) {
             snprintf(features, sizeof features, "%s", value);
@@ -117,10 +134,7 @@ static void write_memory(FILE *out, const char *root)
             value = value_of(line, NAMES[i][0]);
         if (file != NULL)
             fclose(file);
-        if (value != NULL)
-            fprintf(out, ", \"%s\": %ld", NAMES[i][1], atol(value) / 1024);
-        else
-            fprintf(out, ", \"%s\": null", NAMES[i][1]);
+        write_number(out, NAMES[i][1], value, 1024);
     }
 }
 
@@ -156,10 +170,7 @@ static void write_clocks(FILE *out, const char *root)
     fputs(", \"governor\": ", out);
     write_json_string(out, first_line(root, CPUFREQ "scaling_governor", line, sizeof line) ? line : NULL);
     for (size_t i = 0; i < 2; i++)
-        if (first_line(root, NAMES[i][0], line, sizeof line))
-            fprintf(out, ", \"%s\": %ld", NAMES[i][1], atol(line) / 1000);
-        else
-            fprintf(out, ", \"%s\": null", NAMES[i][1]);
+        write_number(out, NAMES[i][1], first_line(root, NAMES[i][0], line, sizeof line) ? line : NULL, 1000);
 }
 
 /* The file `versions`, a line `name version` for each library. */
@@ -195,6 +206,8 @@ char *device_info(const char *root, const char *libraries)
     snprintf(system, sizeof system, "%s %s", name.sysname, name.release);
     fputs("{\"server\": \"native\", \"hostname\": ", out);
     write_json_string(out, name.nodename);
+    fputs(", \"id\": ", out);
+    write_device_id(out, root);
     fputs(", \"system\": ", out);
     write_json_string(out, system);
     fputs(", \"machine\": ", out);

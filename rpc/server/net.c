@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -24,11 +25,6 @@ static bool wait_for(int connection, short events, int64_t deadline)
         count = poll(&entry, 1, ms_until(deadline));
     while (count < 0 && errno == EINTR);
     return count > 0;
-}
-
-bool readable(int connection, int64_t deadline)
-{
-    return wait_for(connection, POLLIN, deadline);
 }
 
 static const char *resolve(const char *host, int port, struct addrinfo **addresses)
@@ -145,4 +141,16 @@ const char *receive_all(int connection, void *data, size_t size, int64_t deadlin
             at += count, size -= (size_t)count;
     }
     return NULL;
+}
+
+void watch_peer(int connection)
+{
+    static const struct {
+        int level, name, value;
+    } OPTIONS[] = {
+        {IPPROTO_TCP, TCP_NODELAY, 1},   {SOL_SOCKET, SO_KEEPALIVE, 1}, {IPPROTO_TCP, TCP_KEEPIDLE, 15},
+        {IPPROTO_TCP, TCP_KEEPINTVL, 5}, {IPPROTO_TCP, TCP_KEEPCNT, 3}, {IPPROTO_TCP, TCP_USER_TIMEOUT, 30000},
+    };
+    for (size_t i = 0; i < sizeof OPTIONS / sizeof *OPTIONS; i++)
+        setsockopt(connection, OPTIONS[i].level, OPTIONS[i].name, &OPTIONS[i].value, sizeof OPTIONS[i].value);
 }

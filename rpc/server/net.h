@@ -2,7 +2,6 @@
 #ifndef OFA_TVM_NET_H
 #define OFA_TVM_NET_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,7 +16,7 @@ int port_of(int listener);
 const char *send_all(int connection, const void *data, size_t size, int64_t deadline);
 const char *receive_all(int connection, void *data, size_t size, int64_t deadline);
 
-/* Whether there is something to read, or to accept, before the deadline. */
-bool readable(int connection, int64_t deadline);
+/* Have the kernel find out within half a minute that the peer's machine is gone, silent or amid what is sent to it. */
+void watch_peer(int connection);
 
 #endif

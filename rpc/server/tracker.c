@@ -105,8 +105,11 @@ const char *is_claimed(struct registration *registration, bool *claimed)
     const char *problem = ask(registration->connection, message, &pending);
     if (problem != NULL)
         return problem;
+    size_t length = strlen(pending);
+    if (length < 2 || *pending != '[' || pending[length - 1] != ']')
+        problem = "the answer is not a tracker's";
     /* The list holds the key as it was sent, or, beyond ASCII, escaped: its random part is plain in any case. */
     *claimed = strstr(pending, strrchr(registration->match_key, ':')) == NULL;
     free(pending);
-    return NULL;
+    return problem;
 }

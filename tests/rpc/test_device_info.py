@@ -22,6 +22,10 @@ def arm_core(part: str) -> str:
     )
 
 
+SERIAL = "proc/device-tree/serial-number"
+MACHINE_ID = "0123456789abcdef0123456789abcdef"
+HASHED_ID = "da452730cb0ee6fd"
+
 RASP4 = {
     "proc/cpuinfo": arm_core("0xd08") * 4 + "Revision\t: c03114\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n",
     "proc/meminfo": "MemTotal:        3885396 kB\nMemFree:          123456 kB\nMemAvailable:    3301234 kB\n",
@@ -64,9 +68,34 @@ DEVICES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         {"proc/cpuinfo": "Features\t: fp\nCPU implementer\t: 0x61\nCPU part\t: 0xd08\n"},
         {"cpu_model": None, "cpu_features": ["fp"]},
     ),
+    "another maker's core after Arm's": (
+        {"proc/cpuinfo": arm_core("0xd05") + "CPU implementer\t: 0x51\nCPU part\t: 0xd08\n"},
+        {"cpu_model": "Cortex-A55"},
+    ),
+    "a name within a name": (
+        {"proc/cpuinfo": arm_core("0xd42") + arm_core("0xd41") + arm_core("0xd42")},
+        {"cpu_model": "Cortex-A78AE + Cortex-A78"},
+    ),
+    "nameless": ({"proc/cpuinfo": "model name\t: \n" + arm_core("0xd08")}, {"cpu_model": "Cortex-A72"}),
+    "blanks at the end": ({"proc/cpuinfo": "model name\t: Some CPU  \n"}, {"cpu_model": "Some CPU"}),
+    "unknown clock": (
+        {"sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "<unknown>\n", "proc/meminfo": "MemTotal: some kB\n"},
+        {"clock_mhz": None, "memory_total_mib": None},
+    ),
+    "serial number": ({SERIAL: "10000000ab12cd34\0", "etc/machine-id": MACHINE_ID}, {"id": "10000000ab12cd34"}),
+    "serial number elsewhere": (
+        {"sys/firmware/devicetree/base/serial-number": "abc-1\0rest", "etc/machine-id": MACHINE_ID},
+        {"id": "abc-1"},
+    ),
+    "serial number of zeros": ({SERIAL: "0000000000000000\0", "etc/machine-id": f"{MACHINE_ID}\n"}, {"id": HASHED_ID}),
+    "unprintable serial number": ({SERIAL: "a b\x7f\0", "etc/machine-id": MACHINE_ID}, {"id": HASHED_ID}),
+    "long serial number": ({SERIAL: "5" * 300}, {"id": "5" * 128}),
+    "uninitialized": ({SERIAL: "", "etc/machine-id": "uninitialized\n"}, {"id": None}),
+    "machine id of another length": ({"etc/machine-id": f"{MACHINE_ID}0\n"}, {"id": None}),
     "bare": (
         {},
         {
+            "id": None,
             "cpu_model": None,
             "cpu_features": [],
             "memory_total_mib": None,

@@ -23,6 +23,7 @@ KINDS = ["python", "native", pytest.param("native-sanitized", marks=pytest.mark.
 KEYS = {
     "server": str,
     "hostname": str,
+    "id": (str, type(None)),
     "system": str,
     "machine": str,
     "cpu_model": (str, type(None)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import socket
@@ -180,12 +181,16 @@ def test_two_boards_are_apart(
     assert (other.address, other.host_key, other.pid) != (board.address, board.host_key, board.pid)
     with connect(other) as client:
         assert run(client, "hostname") == "another"
+        machine_ids = {run(client, "cat /etc/machine-id")}
         run(client, f"python3 -c '{CONNECT.format(port=port_on_board)}' 2>/dev/null", exit_code=1)
         reaching = f'import socket; socket.create_connection(("{board.address}", 22), 5)'
         run(client, f"python3 -c '{reaching}' 2>/dev/null", exit_code=1)
         run(client, "echo changed > /etc/issue")
     with connect(board) as client:
         assert "changed" not in run(client, "cat /etc/issue")
+        machine_ids.add(run(client, "cat /etc/machine-id"))
+    assert len(machine_ids) == 2
+    assert all(re.fullmatch("[0-9a-f]{32}", machine_id) for machine_id in machine_ids)
 
 
 def test_the_host_is_as_it_was(board: EmulatedBoard, before: tuple[set[tuple[str, int]], str], base: Path):

@@ -94,10 +94,11 @@ def setup(
     """Install what a board needs over SSH, and start its RPC server; what is there already stays as it is."""
     from ofa_tvm.boards.lifecycle import install
     from ofa_tvm.boards.lifecycle import start as start_board
-    from ofa_tvm.boards.registry import Board
+    from ofa_tvm.boards.registry import Board, check_name
     from ofa_tvm.measurement.tracker import summarize
 
     device_target = load_target(target)
+    check_name(name or device_target.name)
     address = _ssh_address(device_target, ssh)
     trackers_address = _tracker(device_target, tracker)
     if start_it:

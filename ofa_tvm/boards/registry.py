@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from ofa_tvm.boards.address import SSH_PORT, SshAddress
 from ofa_tvm.errors import DeviceError, UsageError
 from ofa_tvm.files import output_errors, write_atomic
 
+NAME = r"^\w[\w.-]*$"
 LOCK_LIMIT_S = 300.0
 LOCK_POLL_S = 0.1
 
@@ -43,7 +45,7 @@ class Board(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^\w[\w.-]*$")
+    name: str = Field(pattern=NAME)
     target: str = Field(min_length=1)
     key: str = Field(pattern=r"^[\w.-]+$")
     user: str = Field(min_length=1)
@@ -87,6 +89,18 @@ def known_hosts_file() -> Path:
 def emulated_folder() -> Path:
     """Where emulated boards keep what they write."""
     return state_folder() / "emulated"
+
+
+def check_name(name: str) -> None:
+    """Refuse what can't name a board's files.
+
+    Raises
+    ------
+    UsageError
+        It is no name.
+    """
+    if not re.fullmatch(NAME, name):
+        raise UsageError(f"{name!r} is no name for a board; give it one of letters, digits, '_', '-' and '.': --name")
 
 
 def save_board(board: Board) -> None:

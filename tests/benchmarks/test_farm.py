@@ -61,11 +61,11 @@ def test_all_figures_in_a_minute(run_benchmark, supernet: Path, places: Path) ->
         assert row["emulated"] is True
         assert row["per_minute"] > 0
         assert row["references"] >= 2 * row["devices"]  # before and after what each device has measured
-    assert [row["way"] for row in result["tunnel"]] == WAYS
-    for row in result["tunnel"]:
+    assert [row["way"] for row in result["rpc"]] == WAYS
+    for row in result["rpc"]:
         assert row["measurement_ms"] > row["overhead_ms"]
-    assert min(row["round_trip_ms"] for row in result["tunnel"][1:]) > 0
-    assert result["tunnel"][-1]["times_direct"] > 0
+    assert min(row["round_trip_ms"] for row in result["rpc"][1:]) > 0
+    assert result["rpc"][-1]["times_direct"] > 0
     assert {"cpu", "cpus", "date", "versions", "load_before", "load_after"} <= set(result)
 
 
@@ -83,7 +83,7 @@ def test_without_root_it_says_what_is_left_out(supernet: Path, places: Path) -> 
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert "farm" not in result
-    assert [row["way"] for row in result["tunnel"]] == WAYS[:2]
+    assert [row["way"] for row in result["rpc"]] == WAYS[:2]
     left_out = [line for line in done.stderr.splitlines() if line.startswith("left out: ")]
     assert len(left_out) == 2
     assert all("root" in line for line in left_out)

@@ -57,7 +57,7 @@ class Pass:
     calls
         By the kernel's name.
     per_minute
-        Measurements, with the reference kernel's, and without connection and upload.
+        Kernels; measuring the reference kernel counts as time, connecting and uploading do not.
     """
 
     connect_ms: float = 0.0

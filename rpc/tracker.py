@@ -45,6 +45,7 @@ def serve(listener: socket.socket) -> None:
     """Serve devices and clients for ever."""
     from tvm.rpc.tracker import TrackerServerHandler  # takes a second, so after the port is known to be free
 
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited: answers go out in two parts
     asyncio.set_event_loop(asyncio.new_event_loop())
     tracker = TrackerServerHandler(listener, stop_key=os.urandom(16).hex())
     host, port = listener.getsockname()[:2]

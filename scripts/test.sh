@@ -27,4 +27,4 @@ echo "test: types (mypy, strict on the package)"
 echo "test: shell scripts"
 find scripts rpc .ci -type f \( -name '*.sh' -o -name run \) -print0 | xargs -0 -n 1 bash -n
 echo "test: pytest"
-exec .venv/bin/python -m pytest -q "${selection[@]}" "$@"
+exec .venv/bin/python -m pytest -q -n 2 --dist loadgroup "${selection[@]}" "$@"

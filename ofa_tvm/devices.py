@@ -1,10 +1,11 @@
-"""Trackers and boards: ``python -m ofa_tvm.devices list|check|setup|start|stop|emulate``."""
+"""Trackers and boards: ``python -m ofa_tvm.devices list|check|setup|start|stop|remove|emulate``."""
 
 from __future__ import annotations
 
 from ofa_tvm import console  # isort: skip  # first: Ctrl-C during the imports below is one line, too
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +13,7 @@ import typer
 
 from ofa_tvm.device_tables import board_table, check_table, inventory_table
 from ofa_tvm.display import Progress, print_result, progress, say
-from ofa_tvm.errors import UsageError
+from ofa_tvm.errors import OfaTvmError, UsageError
 from ofa_tvm.targets import Target, emulated_variant, load_target
 
 if TYPE_CHECKING:
@@ -29,16 +30,20 @@ app = console.new_app(
     "python -m ofa_tvm.devices setup rasp4 --ssh pi@192.168.1.20",
     "python -m ofa_tvm.devices check rasp4",
     "python -m ofa_tvm.devices stop rasp4",
+    "python -m ofa_tvm.devices remove rasp4",
     "python -m ofa_tvm.devices emulate rasp4 --count 2",
 )
 
 TargetArgument = Annotated[str, typer.Argument(metavar="TARGET", help="A target's name or file.", show_default=False)]
+CheckedArgument = Annotated[
+    str, typer.Argument(metavar="TARGET", help="A target's name or file, or a board's name.", show_default=False)
+]
 BoardsArgument = Annotated[
     str, typer.Argument(metavar="BOARD", help="A board, or a target: all boards of it.", show_default=False)
 ]
 RuntimeOption = Annotated[
-    Literal["auto", "python", "native"],
-    typer.Option("--runtime", help="What to install: python where the board has one that fits, else native."),
+    Literal["auto", "python", "native"] | None,
+    typer.Option("--runtime", help="What to install; auto (default): python where the board has one that fits."),
 ]
 
 
@@ -48,18 +53,26 @@ def list_devices(tracker: console.TrackerOption = None, as_json: console.JsonOpt
     from ofa_tvm.boards.inventory import take_inventory
     from ofa_tvm.measurement.devices import tracker_address
 
-    inventory = take_inventory(tracker_address(tracker))
+    inventory = take_inventory(tracker_address(tracker), say)
+    for status in inventory.boards:
+        if status.reason:
+            say(f"{status.board.name}: {status.reason}")
+    if not (inventory.boards or inventory.keys):
+        say("nothing is here yet; a board: python -m ofa_tvm.devices setup TARGET --ssh USER@HOST, or an emulated one:")
+        say("python -m ofa_tvm.devices emulate rasp4")
     print_result(inventory.to_dict(), as_json, inventory_table(inventory))
 
 
 @app.command()
-def check(target: TargetArgument, tracker: console.TrackerOption = None, as_json: console.JsonOption = False) -> None:
+def check(target: CheckedArgument, tracker: console.TrackerOption = None, as_json: console.JsonOption = False) -> None:
     """Look at each free device of a target: versions, CPU features, state, round trip, and a kernel's numbers.
 
     Exit code 5 if a device computes something wrong, or its CPU lacks what the target compiles for.
     """
     from ofa_tvm.boards.check import check_devices
+    from ofa_tvm.boards.inventory import target_called
 
+    target = target_called(target)
     reports = check_devices(load_target(target), tracker, say)
     for report in reports:
         for problem in report.problems:
@@ -82,40 +95,57 @@ def setup(
     accept_host_key: Annotated[
         str | None, typer.Option("--accept-host-key", metavar="SHA256:...", help="The board's fingerprint.")
     ] = None,
-    runtime: RuntimeOption = "auto",
-    systemd: Annotated[bool, typer.Option("--systemd", help="Let the board start its server when it boots.")] = False,
+    runtime: RuntimeOption = None,
+    systemd: Annotated[
+        bool | None, typer.Option("--systemd/--no-systemd", help="Let the board start its server when it boots.")
+    ] = None,
     lan: Annotated[
-        bool, typer.Option("--lan", help="No SSH forwarding: listen on the network. Anybody there can run code on it.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--lan/--no-lan",
+            help="No SSH forwarding: listen on the network. Anybody there can run code on it.",
+        ),
+    ] = None,
     start_it: Annotated[bool, typer.Option("--start/--no-start", help="Also start its server.")] = True,
     tracker: console.TrackerOption = None,
     as_json: console.JsonOption = False,
 ) -> None:
-    """Install what a board needs over SSH, and start its RPC server; what is there already stays as it is."""
+    """Install what a board needs over SSH, and start its RPC server; what is there already stays as it is.
+
+    For a board that was set up before, options that are left out keep what they were.
+    """
     from ofa_tvm.boards.lifecycle import install
     from ofa_tvm.boards.lifecycle import start as start_board
+    from ofa_tvm.boards.ports import known_board
     from ofa_tvm.boards.registry import Board, check_name
     from ofa_tvm.measurement.tracker import summarize
 
     device_target = load_target(target)
-    check_name(name or device_target.name)
-    address = _ssh_address(device_target, ssh)
+    if device_target.device.kind != "rpc":
+        raise UsageError(
+            f"target {device_target.name!r} needs no board: its device.kind is {device_target.device.kind}"
+        )
+    name = name or device_target.name
+    check_name(name)
+    known = known_board(name)
+    address = _ssh_address(device_target, ssh, known)
     trackers_address = _tracker(device_target, tracker)
     if start_it:
         summarize(trackers_address)  # better known before the installation than after it
     board = Board(
-        name=name or device_target.name,
+        name=name,
         target=device_target.name,
         key=device_target.device.key,
         user=address.user,
         host=address.host,
         ssh_port=address.port,
-        identity=identity.absolute() if identity else None,
-        lan=lan,
-        systemd=systemd,
+        identity=identity.absolute() if identity else (known.identity if known else None),
+        lan=(known is not None and known.lan) if lan is None else lan,
+        systemd=(known is not None and known.systemd) if systemd is None else systemd,
         threads=device_target.threads,
         emulated=device_target.emulated,
     )
+    runtime = runtime or (known.runtime if known else "auto")
     with _CopyBar() as bar:
         board, changed = install(
             board, say, runtime=runtime, accept_fingerprint=accept_host_key, progress=bar.show
@@ -134,7 +164,7 @@ def start(board: BoardsArgument, tracker: console.TrackerOption = None, as_json:
     from ofa_tvm.boards.inventory import boards_called
     from ofa_tvm.boards.lifecycle import start as start_board
 
-    boards = [start_board(found, _tracker_of(found, tracker), say) for found in boards_called(board)]
+    boards = _each(boards_called(board, say), lambda found: start_board(found, _tracker_of(found, tracker), say))
     result = {"started": [found.model_dump(mode="json") for found in boards]}
     print_result(result, as_json, board_table("Started", boards))
 
@@ -142,18 +172,33 @@ def start(board: BoardsArgument, tracker: console.TrackerOption = None, as_json:
 @app.command()
 def stop(board: BoardsArgument, as_json: console.JsonOption = False) -> None:
     """Stop the RPC servers of boards and their links; emulated boards are gone then."""
-    from ofa_tvm.boards.emulated_boards import stop_emulated_board
-    from ofa_tvm.boards.inventory import boards_called, is_emulated_here
-    from ofa_tvm.boards.lifecycle import stop as stop_board
+    from ofa_tvm.boards.inventory import boards_called
 
-    boards = boards_called(board)
-    for found in boards:
-        if is_emulated_here(found):
-            stop_emulated_board(found.name)
-            say(f"{found.name} is stopped and gone")
-        else:
-            stop_board(found, say)
+    boards = _each(boards_called(board, say), _stop)
     print_result({"stopped": [found.name for found in boards]}, as_json, board_table("Stopped", boards))
+
+
+@app.command()
+def remove(
+    board: BoardsArgument,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Also if it can't be reached: then what is on it stays there.")
+    ] = False,
+    as_json: console.JsonOption = False,
+) -> None:
+    """Stop boards, remove what was installed there unless another host's server uses it, and forget them."""
+    from ofa_tvm.boards.inventory import boards_called
+    from ofa_tvm.boards.lifecycle import remove as remove_board
+    from ofa_tvm.boards.registry import is_emulated_here
+
+    def remove_it(found: Board) -> Board:
+        if is_emulated_here(found):
+            return _stop(found)
+        remove_board(found, say, forget=forget)
+        return found
+
+    boards = _each(boards_called(board, say), remove_it)
+    print_result({"removed": [found.name for found in boards]}, as_json, board_table("Removed", boards))
 
 
 @app.command()
@@ -171,7 +216,7 @@ def emulate(
 
     variant = emulated_variant(load_target(target))
     boards = start_emulated_boards(variant, count, _tracker(variant, tracker), say, runtime=runtime)
-    say(f"measure on them: python -m ofa_tvm.profile --target {variant.name}")
+    say(f"measure on them: python -m ofa_tvm.profile --target {variant.name}{f' --tracker {tracker}' * bool(tracker)}")
     result = {"target": variant.name, "emulated": True, "boards": [board.model_dump(mode="json") for board in boards]}
     print_result(result, as_json, board_table("Emulated boards: their times mean nothing", boards))
 
@@ -200,13 +245,52 @@ class _CopyBar:
             self._stack.close()
 
 
-def _ssh_address(target: Target, ssh: str | None) -> SshAddress:
+def _each(boards: list[Board], do: Callable[[Board], Board]) -> list[Board]:
+    """Do something to all boards, even if it fails for some; the first error comes at the end."""
+    done: list[Board] = []
+    errors: list[OfaTvmError] = []
+    for board in boards:
+        try:
+            done.append(do(board))
+        except OfaTvmError as error:
+            if errors:
+                say(str(error))
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return done
+
+
+def _stop(board: Board) -> Board:
+    from ofa_tvm.boards.emulated_boards import stop_emulated_board
+    from ofa_tvm.boards.lifecycle import stop as stop_board
+    from ofa_tvm.boards.registry import is_emulated_here
+
+    if is_emulated_here(board):
+        stop_emulated_board(board.name)
+        say(f"{board.name} is stopped and gone")
+    else:
+        stop_board(board, say)
+    return board
+
+
+def _ssh_address(target: Target, ssh: str | None, known: Board | None) -> SshAddress:
+    """As given, else where the board was before, else where the target says."""
     from ofa_tvm.boards.address import SshAddress
 
-    text = ssh or target.device.ssh
-    if text is None:
+    address = SshAddress.parse(ssh) if ssh else None
+    if known and address not in (None, known.address):
+        raise UsageError(
+            f"{known.name} is the board at {known.address}, not the one at {address}; give this one another name"
+            f" (--name), or forget the other: python -m ofa_tvm.devices remove {known.name}"
+        )
+    if known:
+        return known.address
+    if address:
+        return address
+    if target.device.ssh is None:
         raise UsageError(f"where is the board? target {target.name!r} names no device.ssh; add --ssh USER@HOST[:PORT]")
-    return SshAddress.parse(text)
+    return SshAddress.parse(target.device.ssh)
 
 
 def _tracker(target: Target, tracker: str | None) -> TrackerAddress:

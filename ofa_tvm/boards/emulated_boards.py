@@ -12,11 +12,13 @@ import paramiko
 from ofa_tvm.boards.address import SshAddress
 from ofa_tvm.boards.emulation.board import EmulatedBoard, clean_stale, find_boards, start_board, stop_board
 from ofa_tvm.boards.host_keys import fingerprint, forget_host
-from ofa_tvm.boards.inventory import is_gone, known_boards
+from ofa_tvm.boards.inventory import is_gone
 from ofa_tvm.boards.lifecycle import install, start
 from ofa_tvm.boards.link_control import stop_link
+from ofa_tvm.boards.link_state import forget_link
 from ofa_tvm.boards.probe import Runtime
-from ofa_tvm.boards.registry import Board, emulated_folder, known_hosts_file, remove_board
+from ofa_tvm.boards.registry import Board, emulated_folder, known_hosts_file, registered_boards, remove_board
+from ofa_tvm.errors import EmulationError
 from ofa_tvm.measurement.local_processes import local_tracker
 from ofa_tvm.measurement.tracker import TrackerAddress
 from ofa_tvm.targets import Target
@@ -50,10 +52,10 @@ def start_emulated_boards(
     forget_gone()
     with contextlib.ExitStack() as undo:
         boards = []
-        for name in _free_names(target.name, count):
-            board = start_board(target, name, emulated_folder(), say, tethered=tethered)
-            undo.callback(stop_emulated_board, name)
-            boards.append(_start(target, board, tracker, say, runtime, tethered))
+        for _ in range(count):
+            board = _start_next(target, say, tethered)
+            undo.callback(stop_emulated_board, board.name)
+            boards.append(_set_up(target, board, tracker, say, runtime, tethered))
         undo.pop_all()
     return boards
 
@@ -83,7 +85,7 @@ def stop_emulated_board(name: str) -> None:
     EmulationError
         Something of it resists.
     """
-    known = next((board for board in known_boards() if board.name == name), None)
+    known = next((board for board in registered_boards() if board.name == name), None)
     addresses = {known.address.known_hosts_name} if known else set()
     if known is not None:
         stop_link(known)
@@ -94,19 +96,19 @@ def stop_emulated_board(name: str) -> None:
     clean_stale(emulated_folder())  # of one that was killed
     for address in addresses:
         forget_host(known_hosts_file(), address)
-    if known is not None:
-        remove_board(name)
+    forget_link(name)
+    remove_board(name)
 
 
 def forget_gone() -> None:
     """Clean up after boards that were killed, or that a restart of this host has ended."""
     clean_stale(emulated_folder())
-    for board in known_boards():
+    for board in registered_boards():
         if is_gone(board):
             stop_emulated_board(board.name)
 
 
-def _start(
+def _set_up(
     target: Target, emulated: EmulatedBoard, tracker: TrackerAddress, say: Say, runtime: Runtime, tethered: bool
 ) -> Board:
     board = Board(
@@ -130,8 +132,19 @@ def _address(board: EmulatedBoard) -> SshAddress:
     return SshAddress(board.user, board.address, board.ssh_port)
 
 
-def _free_names(prefix: str, count: int) -> list[str]:
-    """Names that no running board has, numbered."""
-    taken = {board.name for board in find_boards(emulated_folder())}
-    names = (f"{prefix}-{number}" for number in itertools.count(1))
-    return list(itertools.islice((name for name in names if name not in taken), count))
+def _start_next(target: Target, say: Say, tethered: bool) -> EmulatedBoard:
+    """Under the first number that no running board has; another command may take it at the same moment."""
+    for number in itertools.count(1):
+        name = f"{target.name}-{number}"
+        if name in _running():
+            continue
+        try:
+            return start_board(target, name, emulated_folder(), say, tethered=tethered)
+        except EmulationError:
+            if name not in _running():
+                raise
+    raise AssertionError
+
+
+def _running() -> set[str]:
+    return {board.name for board in find_boards(emulated_folder())}

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import paramiko
 
-LOOPBACK = "127.0.0.1"
+from ofa_tvm.measurement.local_processes import LOOPBACK
+
 BLOCK_BYTES = 1 << 16
 CONNECT_LIMIT_S = 10.0
 CLOSE_POLL_S = 0.2

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import paramiko
 
+from ofa_tvm.boards.locks import folder_locked
 from ofa_tvm.errors import HostKeyError
 from ofa_tvm.files import write_atomic
 
@@ -23,10 +24,11 @@ def forget_host(own: Path, name: str) -> None:
     """Remove a host from a file of ours, as when the board is gone and its address may be given to another."""
     if not own.exists():
         return
-    lines = own.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if line.split(" ", 1)[0] != name]
-    if kept != lines:
-        write_atomic(own, "".join(kept).encode())
+    with folder_locked(own.parent, str(own)):
+        lines = own.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if line.split(b" ", 1)[0] != name.encode()]
+        if kept != lines:
+            write_atomic(own, b"".join(kept))
 
 
 class KnownHosts:
@@ -80,7 +82,7 @@ class KnownHosts:
                 if path.exists():
                     hosts.load(str(path))
             except (OSError, UnicodeDecodeError, paramiko.hostkeys.InvalidHostKey) as error:
-                raise HostKeyError(f"{path} cannot be read ({error}); repair or remove it") from error
+                raise HostKeyError(_complaint(path, error)) from error
             keys = hosts.lookup(name)
             if keys:
                 return path, dict(keys.items())
@@ -97,5 +99,21 @@ class KnownHosts:
             )
 
     def _keep(self, name: str, key: paramiko.PKey) -> None:
-        before = self._own.read_bytes() if self._own.exists() else b""
-        write_atomic(self._own, before + f"{name} {key.get_name()} {key.get_base64()}\n".encode())
+        with folder_locked(self._own.parent, str(self._own)):
+            before = self._own.read_bytes() if self._own.exists() else b""
+            write_atomic(self._own, before + f"{name} {key.get_name()} {key.get_base64()}\n".encode())
+
+
+def _complaint(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{path} cannot be read: {error.strerror}"
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            text = line.decode().strip()
+            if text and not text.startswith("#"):
+                paramiko.hostkeys.HostKeyEntry.from_line(text)
+        except (UnicodeDecodeError, paramiko.hostkeys.InvalidHostKey):
+            return f"{path} cannot be read, line {number}: that is no host key; correct that line"
+        except paramiko.SSHException:
+            continue  # of a kind that is left out, not one that is damaged
+    return f"{path} cannot be read: {error}"

@@ -23,16 +23,17 @@ import time
 from typing import TextIO
 
 import paramiko
-import psutil
 import stamina
 import stamina.instrumentation
 
-from ofa_tvm.boards.forwarding import LOOPBACK, ForwardingToBoard, ForwardingToHost
+from ofa_tvm.boards.forwarding import ForwardingToBoard, ForwardingToHost
 from ofa_tvm.boards.link_state import LinkState, link_file, link_pid_file, write_link_state
+from ofa_tvm.boards.locks import try_lock
 from ofa_tvm.boards.login import connect
-from ofa_tvm.boards.registry import Board, known_hosts_file, load_board, try_lock
+from ofa_tvm.boards.registry import Board, known_hosts_file, load_board
 from ofa_tvm.boards.ssh import SshConnection, one_line
-from ofa_tvm.errors import BoardUnreachableError, DeviceError, OfaTvmError, OutputError
+from ofa_tvm.errors import BoardUnreachableError, DeviceError, HostKeyError, OfaTvmError, OutputError
+from ofa_tvm.measurement.local_processes import LOOPBACK
 
 ALIVE_PERIOD_S = 3.0
 SILENCE_LIMIT_S = 15.0
@@ -68,7 +69,12 @@ def main() -> int:
             _end(name)
         starter.close()
         os.chdir("/")
-        link.keep_up()
+        try:
+            link.keep_up()
+        except HostKeyError as error:
+            log.error("%s", error)
+            link.tell("ended", str(error))
+            return error.exit_code
     return 0
 
 
@@ -110,25 +116,37 @@ class Link:
         self._to_board.transport = connection.transport
         self._connection = connection
         self.tracker_port = self._to_host.port
-        self._tell("up")
+        self.tell("up")
         log.info(
             "up: port %d of the board leads to the tracker, port %d here to the board", self.tracker_port, board.port
         )
 
     def keep_up(self) -> None:
-        """Do so for ever."""
+        """Do so for ever.
+
+        Raises
+        ------
+        HostKeyError
+            It is another machine now.
+        """
         while True:
             assert self._connection is not None
             reason = _wait_until_lost(self._connection.transport)
             log.warning("lost: %s", reason)
             self._take_down()
-            self._tell("reconnecting", reason)
+            self.tell("reconnecting", reason)
             again = stamina.retry_context(
-                on=OfaTvmError, attempts=None, timeout=None, wait_initial=0.2, wait_max=LONGEST_PAUSE_S
+                on=self._is_worth_another_try, attempts=None, timeout=None, wait_initial=0.2, wait_max=LONGEST_PAUSE_S
             )
             for attempt in again:
                 with attempt:
                     self.bring_up()
+
+    def _is_worth_another_try(self, error: Exception) -> bool:
+        if not isinstance(error, OfaTvmError) or isinstance(error, HostKeyError):
+            return False
+        self.tell("reconnecting", str(error))
+        return True
 
     def _forward_tracker(self, connection: SshConnection) -> ForwardingToHost:
         """On the port it had before, which the server on the board knows; on a free one at first."""
@@ -150,12 +168,11 @@ class Link:
             self._to_host.close()
         self._connection.close()
 
-    def _tell(self, state: str, reason: str = "") -> None:
-        process = psutil.Process()
+    def tell(self, state: str, reason: str = "") -> None:
+        """Let others know how the link is."""
         told = LinkState.model_validate(
             {
-                "pid": process.pid,
-                "started": process.create_time(),
+                "pid": os.getpid(),
                 "tracker": f"{self._tracker[0]}:{self._tracker[1]}",
                 "port": self._board.port,
                 "tracker_port": self.tracker_port,
@@ -220,6 +237,7 @@ def _take(descriptor: int, name: str) -> None:
         if time.monotonic() > deadline:
             raise DeviceError(f"{name} has a link already; python -m ofa_tvm.devices stop {name} ends it")
         time.sleep(0.05)
+    link_file(name, "json").unlink(missing_ok=True)  # of one that was killed
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
 

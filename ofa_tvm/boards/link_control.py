@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 from ofa_tvm import errors
-from ofa_tvm.boards.link_state import LinkState, link_file, read_link_state
-from ofa_tvm.boards.registry import Board, try_lock
+from ofa_tvm.boards.link_state import LinkState, link_file, link_process, read_link_state
+from ofa_tvm.boards.registry import Board
 from ofa_tvm.errors import BoardUnreachableError, DeviceError
 from ofa_tvm.files import output_errors, shipped_folder
 from ofa_tvm.measurement.tracker import TrackerAddress
@@ -28,7 +28,8 @@ _tethered: list[subprocess.Popen[bytes]] = []
 
 def link_status(board: Board) -> LinkState | None:
     """The board's link, if one runs."""
-    return read_link_state(board.name)
+    state = read_link_state(board.name)
+    return state if state and state.state != "ended" else None
 
 
 def start_link(board: Board, tracker: TrackerAddress, *, tethered: bool = False) -> int:
@@ -61,21 +62,11 @@ def start_link(board: Board, tracker: TrackerAddress, *, tethered: bool = False)
 
 def stop_link(board: Board) -> bool:
     """End the board's link; it is gone when this returns. False if there was none."""
-    process = _holder(board)
+    process = link_process(board.name)
     if process is not None:
         end_process(process)
     link_file(board.name, "json").unlink(missing_ok=True)
     return process is not None
-
-
-def _holder(board: Board) -> psutil.Process | None:
-    """The process that has the link's lock, in which it writes its id."""
-    try:
-        with link_file(board.name, "lock").open("r+") as lock:
-            pid = "" if try_lock(lock.fileno()) else lock.read()
-        return psutil.Process(int(pid)) if pid else None
-    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
-        return None
 
 
 def end_process(process: psutil.Process) -> None:

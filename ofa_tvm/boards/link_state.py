@@ -8,17 +8,18 @@ from typing import Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ofa_tvm.boards.registry import Board, state_folder
+from ofa_tvm.boards.locks import try_lock
+from ofa_tvm.boards.registry import Board, name_on_board, state_folder
 from ofa_tvm.files import write_atomic
 
 
 class LinkState(BaseModel):
-    """A running link.
+    """A link that runs, or the last that is known of one that gave up.
 
     Attributes
     ----------
-    pid, started
-        Its process and when that began, in seconds since the epoch: process ids come back.
+    pid
+        Its process.
     tracker
         ``HOST:PORT`` of the tracker that it leads the board to.
     port
@@ -26,28 +27,19 @@ class LinkState(BaseModel):
     tracker_port
         On the board's loopback.
     state
-        ``up``, or ``reconnecting`` since the connection was cut, with why.
+        ``up``, ``reconnecting`` since the connection was cut, or ``ended``: trying on would be of no use.
+    reason
+        Why it is not up.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     pid: int
-    started: float
     tracker: str
     port: int
     tracker_port: int
-    state: Literal["up", "reconnecting"]
+    state: Literal["up", "reconnecting", "ended"]
     reason: str = ""
-
-    def process(self) -> psutil.Process | None:
-        """The process, unless it has ended."""
-        try:
-            process = psutil.Process(self.pid)
-            if process.create_time() == self.started and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-        except psutil.NoSuchProcess:
-            pass
-        return None
 
 
 def link_file(name: str, suffix: str) -> Path:
@@ -57,7 +49,7 @@ def link_file(name: str, suffix: str) -> Path:
 
 def link_pid_file(board: Board) -> str:
     """On the board: the SSH server's process that serves the link."""
-    return str(PurePosixPath(board.folder).parent / "links" / board.name)
+    return str(PurePosixPath(board.folder).parent / "links" / name_on_board(board))
 
 
 def write_link_state(name: str, state: LinkState) -> None:
@@ -66,9 +58,28 @@ def write_link_state(name: str, state: LinkState) -> None:
 
 
 def read_link_state(name: str) -> LinkState | None:
-    """The state of a link that runs; what a killed or older one has left counts for nothing."""
+    """The state of a link that runs or gave up; what a killed or older one has left counts for nothing."""
     try:
         state = LinkState.model_validate_json(link_file(name, "json").read_bytes())
     except (OSError, ValidationError):
         return None
-    return state if state.process() else None
+    process = link_process(name)
+    if process is None:
+        return state if state.state == "ended" else None
+    return state if process.pid == state.pid else None
+
+
+def link_process(name: str) -> psutil.Process | None:
+    """The process that has the link's lock, in which it writes its id: the lock ends with it, however that ends."""
+    try:
+        with link_file(name, "lock").open("r+") as lock:
+            pid = "" if try_lock(lock.fileno()) else lock.read()
+        return psutil.Process(int(pid)) if pid else None
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return None
+
+
+def forget_link(name: str) -> None:
+    """Remove the files of a link that is gone."""
+    for suffix in ("json", "log", "log.1", "lock"):
+        link_file(name, suffix).unlink(missing_ok=True)

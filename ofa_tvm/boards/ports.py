@@ -8,12 +8,12 @@ import socket
 
 import paramiko
 
-from ofa_tvm.boards.forwarding import LOOPBACK
 from ofa_tvm.boards.link_control import link_status
 from ofa_tvm.boards.registry import Board, board_names, load_board
 from ofa_tvm.boards.service import Service
 from ofa_tvm.boards.ssh import SshConnection, one_line
 from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError
+from ofa_tvm.measurement.local_processes import LOOPBACK
 
 PROBE_LIMIT_S = 20.0
 CONNECTION_REFUSED = 2

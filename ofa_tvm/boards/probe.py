@@ -112,7 +112,7 @@ def choose_runtime(found: Probe, wanted: Runtime | Literal["auto"], name: str) -
         raise BoardSetUpError(f"{name} has no C++ library; install it there: sudo apt-get install libstdc++6")
     lacks = _lacks_for_python(found)
     if wanted == "python" and lacks:
-        raise BoardSetUpError(f"{name} {lacks}; leave --runtime out, and it gets the native server")
+        raise BoardSetUpError(f"{name} {lacks}; add --runtime native: the native server needs no Python")
     return "native" if wanted == "native" or lacks else "python"
 
 

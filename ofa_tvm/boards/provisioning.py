@@ -12,9 +12,11 @@ from ofa_tvm.boards.probe import Probe, Runtime, choose_runtime, probe, require_
 from ofa_tvm.boards.registry import Board
 from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError, OfaTvmError
+from ofa_tvm.targets import EMULATED_SUFFIX
 
 INSTALL_LIMIT_S = 900.0
 SHORT_LIMIT_S = 60.0
+CLEAN_UP_LIMIT_S = 20.0
 
 _INSTALL = {
     # pip runs out of its own wheel: Debian's python3 makes virtual environments with pip only with python3-venv.
@@ -63,6 +65,11 @@ def set_up(
         The connection was cut, or the board does not answer.
     """
     found = probe(connection)
+    if found.emulated and not board.emulated:
+        raise BoardSetUpError(
+            f"{board.name} is an emulated board: its times must not pass for those of {board.target}; set it up as"
+            f" {board.target}{EMULATED_SUFFIX}"
+        )
     chosen = choose_runtime(found, runtime, board.name)
     if (name := payload_name(found, chosen)) not in found.complete:
         require_space(found, chosen, board.name)
@@ -77,9 +84,9 @@ def set_up(
     try:
         _upload(connection, folder, uploads, say, progress)
         _install(connection, folder, chosen, say)
-    except OfaTvmError:
+    except BaseException:  # Ctrl-C, too
         with contextlib.suppress(OfaTvmError):  # what stopped us is the thing to tell
-            connection.run(f"rm -rf {shlex.quote(folder)}", SHORT_LIMIT_S)
+            connection.run(f"rm -rf {shlex.quote(folder)}", CLEAN_UP_LIMIT_S)
         raise
     return complete, True
 

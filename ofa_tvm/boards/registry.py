@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
-import time
+import secrets
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -14,12 +14,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ofa_tvm.boards.address import SSH_PORT, SshAddress
-from ofa_tvm.errors import DeviceError, UsageError
+from ofa_tvm.boards.locks import Say, file_locked, folder_locked, try_lock
+from ofa_tvm.errors import UsageError
 from ofa_tvm.files import output_errors, write_atomic
+from ofa_tvm.targets import EMULATED_SUFFIX
 
-NAME = r"^\w[\w.-]*$"
-LOCK_LIMIT_S = 300.0
-LOCK_POLL_S = 0.1
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}"
+COMMAND = "python -m ofa_tvm.devices"
 
 
 class Board(BaseModel):
@@ -45,7 +46,7 @@ class Board(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=NAME)
+    name: str = Field(pattern=f"^{NAME}$")
     target: str = Field(min_length=1)
     key: str = Field(pattern=r"^[\w.-]+$")
     user: str = Field(min_length=1)
@@ -76,9 +77,15 @@ class Board(BaseModel):
 def state_folder() -> Path:
     """Where this host keeps what must outlive a command: boards, their links, their host keys."""
     if own := os.environ.get("OFA_TVM_STATE"):
-        return Path(own).absolute()
+        return Path(own).resolve()
     base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "ofa_tvm"
+    return ((Path(base) if base else Path.home() / ".local" / "state") / "ofa_tvm").resolve()
+
+
+def cache_folder() -> Path:
+    """Where this host keeps what can be fetched or built again."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ofa_tvm"
 
 
 def known_hosts_file() -> Path:
@@ -91,16 +98,41 @@ def emulated_folder() -> Path:
     return state_folder() / "emulated"
 
 
-def check_name(name: str) -> None:
-    """Refuse what can't name a board's files.
+def check_name(text: str) -> None:
+    """Refuse a name of a board that would be none for its files, here or there.
 
     Raises
     ------
     UsageError
-        It is no name.
+        It is none.
     """
-    if not re.fullmatch(NAME, name):
-        raise UsageError(f"{name!r} is no name for a board; give it one of letters, digits, '_', '-' and '.': --name")
+    if not re.fullmatch(NAME, text):
+        raise UsageError(
+            f"{text!r} is no name for a board; give it one with --name: at most 63 letters, digits, '_', '-' and '.',"
+            " not '-' or '.' first"
+        )
+
+
+def name_on_board(board: Board) -> str:
+    """What a board calls that which runs there for this host: other hosts may use it under the same name.
+
+    The host's part is chosen once and kept for as long as it knows a board.
+    """
+    path = _host_file()
+    with folder_locked(state_folder(), "the list of boards"):
+        if not path.exists():
+            write_atomic(path, f"{secrets.token_hex(4)}\n".encode())
+        return f"{board.name}-{path.read_text().strip()}"
+
+
+def setup_command(board: Board) -> str:
+    """What to type to set the board up again as it is."""
+    if is_emulated_here(board):
+        return f"{COMMAND} stop {board.name} && {COMMAND} emulate {board.target.removesuffix(EMULATED_SUFFIX)}"
+    name = [] if board.name == board.target else ["--name", board.name]
+    identity = ["--identity", str(board.identity)] if board.identity else []
+    switches = ["--systemd"] * board.systemd + ["--lan"] * board.lan
+    return f"{COMMAND} {shlex.join(['setup', board.target, '--ssh', str(board.address), *name, *identity, *switches])}"
 
 
 def save_board(board: Board) -> None:
@@ -122,8 +154,8 @@ def load_board(name: str) -> Board:
     except FileNotFoundError:
         known = ", ".join(board_names()) or "none"
         raise UsageError(
-            f"no board {name!r} was set up from here (set up: {known}); set it up with:"
-            f" python -m ofa_tvm.devices setup {name} --ssh USER@HOST"
+            f"no board {name!r} was set up from here (set up: {known}); set it up:"
+            f" {COMMAND} setup TARGET --ssh USER@HOST --name {name}"
         ) from None
     except ValidationError as error:
         first = error.errors()[0]
@@ -135,6 +167,22 @@ def load_board(name: str) -> Board:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def registered_boards(say: Say = lambda _: None) -> list[Board]:
+    """All boards that were set up from here, by name; what is damaged is said and left out."""
+    boards = []
+    for name in board_names():
+        try:
+            boards.append(load_board(name))
+        except UsageError as error:
+            say(str(error))
+    return boards
+
+
+def is_emulated_here(board: Board) -> bool:
+    """Whether this host started it as an emulated board."""
+    return board.identity is not None and emulated_folder() in board.identity.parents
+
+
 def board_names() -> list[str]:
     """Names of the boards that are known, sorted."""
     return sorted(path.stem for path in (state_folder() / "boards").glob("*.json") if not path.name.startswith("."))
@@ -142,52 +190,40 @@ def board_names() -> list[str]:
 
 def remove_board(name: str) -> None:
     """Forget a board; it may be forgotten already."""
-    with output_errors(_file(name)):
+    with folder_locked(state_folder(), "the list of boards"), output_errors(_file(name)):
         _file(name).unlink(missing_ok=True)
+        if not board_names():
+            _host_file().unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError), _lock_file(name).open("r+") as lock:
+            if try_lock(lock.fileno()):  # else its holder removes it
+                _lock_file(name).unlink()
 
 
 @contextlib.contextmanager
-def board_lock(name: str) -> Iterator[None]:
-    """Let one command at a time change what runs for a board.
+def board_lock(name: str, say: Say = lambda _: None) -> Iterator[None]:
+    """Let one command at a time change what runs for a board; of one that isn't known then, no lock is left.
 
     Raises
     ------
     DeviceError
-        Another one has been at it for five minutes.
+        Another one has been at it for too long.
     """
-    with locked(state_folder() / "boards" / f".{name}.lock", name):
-        yield
-
-
-@contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock that also ends with the process, waiting for it for a limited time.
-
-    Raises
-    ------
-    DeviceError
-        It could not be had.
-    """
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("a")
-    with stream:
-        deadline = time.monotonic() + LOCK_LIMIT_S
-        while not try_lock(stream.fileno()):
-            if time.monotonic() > deadline:
-                raise DeviceError(f"another command is still busy with {what}; wait for it, or end it")
-            time.sleep(LOCK_POLL_S)
-        yield
-
-
-def try_lock(descriptor: int) -> bool:
-    """Lock an open file for as long as it stays open; False if another process has it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    path = _lock_file(name)
+    with file_locked(path, name, say):
+        try:
+            yield
+        finally:
+            if not _file(name).exists():
+                path.unlink(missing_ok=True)
 
 
 def _file(name: str) -> Path:
     return state_folder() / "boards" / f"{name}.json"
+
+
+def _lock_file(name: str) -> Path:
+    return state_folder() / "boards" / f".{name}.lock"
+
+
+def _host_file() -> Path:
+    return state_folder() / "host"

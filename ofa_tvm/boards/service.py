@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Protocol
 
 from ofa_tvm.boards.payload import NATIVE_SERVER
-from ofa_tvm.boards.registry import Board
+from ofa_tvm.boards.registry import Board, name_on_board
 from ofa_tvm.boards.ssh import CommandResult, SshConnection
 from ofa_tvm.errors import BoardSetUpError
 
 LIMIT_S = 60.0
 LOG_LINES = 20
+
+_ENDED = re.compile(r"rpc server ended with code \d+; starting it again in (\d+) s")
+"""What supervise.sh writes; its pause doubles from one second on, unless the server has run for a while."""
+_SUPERVISORS = re.compile(rf"{_ENDED.pattern}|ofa_tvm-\S+\.service: |(Started|Stopped|Starting|Stopping) \S+")
 
 # Process ids come back: one is ours only if it still has the start time it had.
 _FUNCTIONS = """
@@ -49,16 +54,20 @@ class ServiceStatus:
         How it was started; empty if it was not.
     log
         The last lines it wrote.
+    failures
+        How often in a row it ended soon after its start.
     """
 
     running: bool
     command: str = ""
     log: tuple[str, ...] = ()
+    failures: int = 0
 
     @property
     def last_words(self) -> str:
-        """The newest line of its log."""
-        return self.log[-1] if self.log else "its log is empty"
+        """The newest line of its log that is the server's own."""
+        own = [line for line in self.log if line.strip() and not _SUPERVISORS.match(line)]
+        return (own or list(self.log) or ["its log is empty"])[-1]
 
 
 class Service(Protocol):
@@ -91,7 +100,7 @@ class ShellService:
 
     def __init__(self, connection: SshConnection, board: Board) -> None:
         self._connection, self._board = connection, board
-        self._folder = posixpath.join(posixpath.dirname(board.folder), "run", board.name)
+        self._folder = posixpath.join(posixpath.dirname(board.folder), "run", name_on_board(board))
 
     def start(self, command: list[str]) -> None:
         """Start it detached, in place of one that runs.
@@ -106,6 +115,11 @@ class ShellService:
         supervisor = posixpath.join(self._board.folder, "supervise.sh")
         # Not `cd … && … &`: the shell that waits for such a list would keep the connection's channel open.
         steps = f"""
+        for program in setsid mkfifo; do
+            command -v "$program" >/dev/null && continue
+            echo "there is no program $program; util-linux, coreutils and busybox have them" >&2
+            exit 1
+        done
         end_all
         printf '%s\\n' {shlex.quote(self.written(command))} >command
         rm -f log log.old
@@ -147,7 +161,9 @@ class ShellService:
         lines = self._run(steps).stdout.splitlines()
         if len(lines) < 2:
             return ServiceStatus(running=False)
-        return ServiceStatus(running=lines[0] == "yes", command=lines[1], log=tuple(lines[2:]))
+        pauses = [int(found[1]) for line in lines[2:] if (found := _ENDED.match(line))]
+        failures = pauses[-1].bit_length() if pauses else 0
+        return ServiceStatus(running=lines[0] == "yes", command=lines[1], log=tuple(lines[2:]), failures=failures)
 
     def written(self, command: list[str]) -> str:
         """A command as `status` gives it."""

@@ -21,6 +21,15 @@ TRANSFER_STALL_LIMIT_S = 30.0
 KEEPALIVE_PERIOD_S = 5
 KILLED = 137
 
+_TELLING_ITS_PID = """exec sh -c 'echo "pid=$$"; exec sh -c "$0"' %s"""
+# Most SSH servers give each command a process group of its own.
+_END = """
+for signal in TERM KILL; do
+    kill -s $signal -- "-$0" 2>/dev/null || kill -s $signal "$0" 2>/dev/null || exit 0
+    sleep 1
+done
+"""
+
 
 class CommandResult(NamedTuple):
     """What a command on the board came to."""
@@ -71,18 +80,25 @@ class SshConnection:
             It did not end within `timeout_s`, or the connection was cut.
         """
         deadline = time.monotonic() + timeout_s
+        output: list[bytes] = []
+        errors: list[bytes] = []
         with self._errors(timeout_s), contextlib.closing(self.transport.open_session(timeout=OPEN_LIMIT_S)) as channel:
             channel.settimeout(timeout_s)
-            channel.exec_command(f"exec sh -c {shlex.quote(command)}")
+            channel.exec_command(_TELLING_ITS_PID % shlex.quote(command))
             channel.shutdown_write()
-            stdout = _read_all(channel, channel.recv, deadline)
-            stderr = _read_all(channel, channel.recv_stderr, deadline)
-            if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
-                raise TimeoutError
+            try:
+                _read_all(channel, channel.recv, deadline, output)
+                _read_all(channel, channel.recv_stderr, deadline, errors)
+                if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError
+            except BaseException:  # closing the channel would leave the command running
+                self._end(_split(output)[0])
+                raise
             code = channel.recv_exit_status()
             if code < 0 and not self.transport.is_active():
                 raise EOFError("it was cut")
-        return CommandResult(code if code >= 0 else KILLED, stdout, stderr)
+        stderr = b"".join(errors).decode(errors="replace")
+        return CommandResult(code if code >= 0 else KILLED, _split(output)[1], stderr)
 
     def put_file(
         self, source: Path, destination: str, progress: Callable[[int], None] = lambda _: None, mode: int = 0o644
@@ -114,6 +130,15 @@ class SshConnection:
                 with contextlib.suppress(OSError):
                     sftp.remove(temporary)
                 raise BoardSetUpError(f"{self.address} cannot write {destination}: {why}") from error
+
+    def _end(self, pid: str) -> None:
+        """End a command and what it has started, as far as the board can still be told to."""
+        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+            if pid:
+                with contextlib.closing(self.transport.open_session(timeout=OPEN_LIMIT_S)) as channel:
+                    channel.settimeout(OPEN_LIMIT_S)
+                    channel.exec_command(f"exec sh -c {shlex.quote(_END)} {pid}")
+                    channel.status_event.wait(OPEN_LIMIT_S)
 
     def _why_not(self, error: OSError) -> str:
         """SFTP's own word for a full disk is "Failure"."""
@@ -152,12 +177,19 @@ def one_line(error: BaseException) -> str:
     return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
 
 
-def _read_all(channel: paramiko.Channel, receive: Callable[[int], bytes], deadline: float) -> str:
+def _read_all(channel: paramiko.Channel, receive: Callable[[int], bytes], deadline: float, blocks: list[bytes]) -> None:
     """One of a channel's streams, to its end."""
-    blocks: list[bytes] = []
     while True:
         channel.settimeout(max(0.01, deadline - time.monotonic()))
         block = receive(1 << 16)
         if not block:
-            return b"".join(blocks).decode(errors="replace")
+            return
         blocks.append(block)
+
+
+def _split(output: list[bytes]) -> tuple[str, str]:
+    """The process id that a command begins with, and what it said itself; a strange shell tells none."""
+    text = b"".join(output).decode(errors="replace")
+    first, _, rest = text.partition("\n")
+    pid = first.removeprefix("pid=")
+    return (pid, rest) if pid != first and pid.isdigit() else ("", text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from ofa_tvm.boards.registry import Board
+from ofa_tvm.boards.registry import Board, name_on_board
 from ofa_tvm.boards.service import LIMIT_S, LOG_LINES, ServiceStatus
 from ofa_tvm.boards.ssh import CommandResult, SshConnection
 from ofa_tvm.errors import BoardSetUpError
@@ -16,12 +16,13 @@ _FUNCTIONS = """
 if [ "$(id -u)" = 0 ]; then
     units=/etc/systemd/system wanted_by=multi-user.target
     systemd() { systemctl "$@"; }
-    journal() { journalctl "$@"; }
+    journal() { journalctl --unit "$@"; }
 else
     units=$HOME/.config/systemd/user wanted_by=default.target
     export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}"
     systemd() { systemctl --user "$@"; }
-    journal() { journalctl --user "$@"; }
+    # Not `journalctl --user`: a journal that is not kept on the disk has none for single users.
+    journal() { journalctl --user-unit "$@"; }
 fi
 """
 UNIT_FILES = '/etc/systemd/system/ofa_tvm-*.service "$HOME"/.config/systemd/user/ofa_tvm-*.service'
@@ -35,7 +36,7 @@ class SystemdService:
 
     def __init__(self, connection: SshConnection, board: Board) -> None:
         self._connection, self._board = connection, board
-        self._unit = f"ofa_tvm-{board.name}.service"
+        self._unit = f"ofa_tvm-{name_on_board(board)}.service"
 
     def start(self, command: list[str]) -> None:
         """Write, enable and (re)start the unit.
@@ -52,23 +53,26 @@ class SystemdService:
         steps = f"""
         command -v systemctl >/dev/null || {{ echo "there is no systemd; leave --systemd out" >&2; exit 1; }}
         set -e
+        user=$(id -un)
+        if [ "$(id -u)" != 0 ] && [ ! -e "/var/lib/systemd/linger/$user" ]; then
+            loginctl enable-linger 2>/dev/null || {{ echo "{_LINGER}"; exit 1; }}
+        fi
         mkdir -p "$units"
         printf '%s' {shlex.quote(unit)} | sed "s/@WANTED_BY@/$wanted_by/" >"$units/{self._unit}.new"
         mv "$units/{self._unit}.new" "$units/{self._unit}"
         systemd daemon-reload
         systemd enable -q {self._unit}
         systemd restart {self._unit}
-        [ "$(id -u)" = 0 ] || loginctl enable-linger 2>/dev/null || echo "{_LINGER}"
         """
         result = self._run(steps)
-        if result.code != 0:
-            raise BoardSetUpError(f"systemd of {self._board.name} did not start the RPC server: {result.reason}")
-        if _LINGER in result.stdout:
+        if result.stdout.strip() == _LINGER:
             user = self._board.user
             raise BoardSetUpError(
                 f"{self._board.name} ends its services when {user} logs out; allow them to stay: on the board type"
                 f" sudo loginctl enable-linger {user}, then start it again"
             )
+        if result.code != 0:
+            raise BoardSetUpError(f"systemd of {self._board.name} did not start the RPC server: {result.reason}")
 
     def stop(self) -> None:
         """Stop the unit and remove it; there may be none.
@@ -96,14 +100,20 @@ class SystemdService:
             The board does not answer.
         """
         steps = f"""
-        systemd is-active -q {self._unit} && echo yes || echo no
-        sed -n 's/^ExecStart=//p' "$units/{self._unit}" 2>/dev/null || echo
-        journal -q -n {LOG_LINES} -o cat -u {self._unit} 2>/dev/null
+        if systemd is-active -q {self._unit} || systemd show -p SubState {self._unit} | grep -q =auto-restart; then
+            echo yes
+        else
+            echo no
+        fi
+        sed -n 's/^ExecStart=//p' "$units/{self._unit}" 2>/dev/null | grep . || echo
+        systemd show -p NRestarts {self._unit} 2>/dev/null | sed -n 's/^NRestarts=//p' | grep . || echo 0
+        journal {self._unit} -q -n {LOG_LINES} -o cat 2>/dev/null
         """
         lines = self._run(steps).stdout.splitlines()
-        if len(lines) < 2:
+        if len(lines) < 3:
             return ServiceStatus(running=False)
-        return ServiceStatus(running=lines[0] == "yes", command=lines[1], log=tuple(lines[2:]))
+        failures = int(lines[2]) if lines[2].isdigit() else 0
+        return ServiceStatus(running=lines[0] == "yes", command=lines[1], log=tuple(lines[3:]), failures=failures)
 
     def written(self, command: list[str]) -> str:
         """A command as `status` gives it: as systemd's ExecStart= reads it."""

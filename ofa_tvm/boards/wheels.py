@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import zipfile
@@ -11,7 +10,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from ofa_tvm.boards.registry import locked
+from ofa_tvm.boards.locks import file_locked
+from ofa_tvm.boards.registry import cache_folder
 from ofa_tvm.errors import BoardSetUpError
 from ofa_tvm.files import directory_atomic
 
@@ -23,12 +23,6 @@ COMPILER_LIBRARY = "tvm/lib/libtvm_compiler.so"
 def tvm_requirements() -> tuple[str, ...]:
     """The packages of TVM's runtime, at the versions that this host compiles with."""
     return tuple(f"{name}=={version(name)}" for name in ("apache-tvm", "apache-tvm-ffi"))
-
-
-def cache_folder() -> Path:
-    """Where this host keeps what can be fetched again."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ofa_tvm"
 
 
 def download(
@@ -50,7 +44,7 @@ def download(
     """
     wanted = "\n".join([*requirements, machine, f"{python}", f"{dependencies}"])
     folder = cache_folder() / "wheels" / f"{machine}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
-    with locked(folder.with_suffix(".lock"), "the packages"):
+    with file_locked(folder.with_suffix(".lock"), "getting packages", say):
         if not folder.is_dir():
             say(f"getting packages for {machine}, Python {python[0]}.{python[1]}, with pip")
             with directory_atomic(folder) as unfinished:

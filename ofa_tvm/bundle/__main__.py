@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ofa_tvm import console  # isort: skip  # first: Ctrl-C during the imports below is one line, too
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,12 +14,12 @@ from rich.table import Table
 
 from ofa_tvm.display import print_result, say
 from ofa_tvm.errors import UsageError
-from ofa_tvm.targets import load_target
 
 app = console.new_app(
     "Verify, run and show bundles, with nothing but TVM's runtime.",
     "python -m ofa_tvm.bundle verify out/rasp4-30ms",
     "python -m ofa_tvm.bundle verify out/rasp4-30ms --target rasp4",
+    "python -m ofa_tvm.bundle verify out/rasp4-emulated-30ms --target rasp4 --emulate",
     "python -m ofa_tvm.bundle run out/rasp4-30ms photo.png --top 3",
     "python -m ofa_tvm.bundle show out/rasp4-30ms --json",
 )
@@ -46,6 +47,7 @@ def verify(
     repeats: Repeats = 0,
     target: OnTarget = None,
     tracker: console.TrackerOption = None,
+    emulate: console.EmulateOption = False,
     as_json: console.JsonOption = False,
 ) -> None:
     """Prove that a bundle is whole, runs here or on a device, and meets its budget; exit code 2 if not."""
@@ -53,6 +55,8 @@ def verify(
 
     if target is not None and (files_only or repeats):
         raise UsageError("--target runs the bundle on that device: leave out --files-only and --time")
+    if emulate and target is None:
+        raise UsageError("--emulate: which board? add --target, such as --target rasp4")
     if files_only:
         print_result({"directory": str(directory), "files": len(check_files(directory).files) + 1}, as_json)
         return
@@ -63,7 +67,13 @@ def verify(
     else:
         from ofa_tvm.bundle.verify_on_device import verify_on_device
 
-        report = verify_on_device(directory, load_target(target), tracker, say)
+        device_target = console.chosen_target(target, emulate, tracker)
+        with contextlib.ExitStack() as stack:
+            if emulate:
+                from ofa_tvm.boards.emulated_boards import emulated_farm
+
+                tracker = str(stack.enter_context(emulated_farm(device_target, say)))
+            report = verify_on_device(directory, device_target, tracker, say)
     emulated = " (emulated)" if report.emulated else ""
     rows = {
         "files with the right digest": report.files,

@@ -26,12 +26,13 @@ keep_log() {
 
 finish() {
     trap '' TERM
+    [ -z "$pause" ] || kill "$pause" 2>/dev/null
     [ -z "$server" ] || { kill -TERM "$server" && wait "$server"; } 2>/dev/null
     rm -f supervisor server output
     exit 0
 }
 
-server=
+server= pause=
 rm -f output
 mkfifo output || exit 2
 (trap '' TERM && keep_log) <output &
@@ -52,6 +53,8 @@ while :; do
     if [ $(($(date +%s) - begun)) -ge 10 ]; then delay=1; fi
     echo "rpc server ended with code $code; starting it again in $delay s"
     sleep "$delay" &
-    wait $!
+    pause=$!
+    wait "$pause"
+    pause=
     delay=$((delay < 16 ? delay * 2 : 30))
 done

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ofa_tvm.boards.inventory import boards_called, is_emulated_here, is_gone, take_inventory
-from ofa_tvm.boards.registry import Board, emulated_folder, save_board
+from ofa_tvm.boards.inventory import boards_called, is_gone, take_inventory, target_called
+from ofa_tvm.boards.link_control import link_status
+from ofa_tvm.boards.link_state import LinkState, write_link_state
+from ofa_tvm.boards.registry import Board, emulated_folder, is_emulated_here, save_board, state_folder
 from ofa_tvm.errors import TrackerUnreachableError, UsageError
 from ofa_tvm.measurement.local_processes import local_tracker
 from ofa_tvm.measurement.tracker import TrackerAddress
@@ -27,9 +29,8 @@ def tracker() -> Iterator[TrackerAddress]:
 
 
 def board(name: str, target: str = "rasp4", **more: object) -> Board:
-    known = Board.model_validate(
-        {"name": name, "target": target, "key": target, "user": "pi", "host": "10.0.0.9", **more}
-    )
+    reached = {"user": "pi", "host": "10.0.0.9", "folder": "/home/pi/native-1"}
+    known = Board.model_validate({"name": name, "target": target, "key": target, **reached, **more})
     save_board(known)
     return known
 
@@ -48,9 +49,46 @@ def test_a_name_comes_before_a_target_of_the_same_name() -> None:
 
 def test_an_unknown_board_names_those_that_are_known() -> None:
     board("left")
-    with pytest.raises(UsageError, match=r"no board or target 'rasp5' .*left \(rasp4\).*devices setup rasp5") as caught:
+    with pytest.raises(
+        UsageError, match=r"no board or target 'rasp5' .*left \(rasp4\).*devices setup TARGET --name rasp5 --ssh"
+    ) as caught:
         boards_called("rasp5")
     assert "\n" not in str(caught.value)
+
+
+def test_what_to_type_for_what_is_not_there() -> None:
+    with pytest.raises(UsageError, match="devices setup rasp4 --ssh USER@HOST"):
+        boards_called("rasp4")
+    with pytest.raises(UsageError, match=r"devices emulate rasp4$"):
+        boards_called("rasp4-emulated")
+
+
+def test_a_damaged_file_is_said_and_skipped() -> None:
+    left = board("left")
+    (state_folder() / "boards" / "right.json").write_text("{")
+    said: list[str] = []
+    assert boards_called("rasp4", said.append) == [left]
+    assert [status.board for status in take_inventory(NOBODY, said.append).boards] == [left]
+    assert ["right.json is damaged" in line for line in said] == [True, True]
+    with pytest.raises(UsageError, match=r"right\.json is damaged"):
+        boards_called("right")
+
+
+def test_a_board_stands_for_its_target() -> None:
+    board("left", "rasp3")
+    assert [target_called(name) for name in ("left", "rasp4", "my/target.yaml")] == ["rasp3", "rasp4", "my/target.yaml"]
+
+
+def test_a_link_that_gave_up_says_why() -> None:
+    known = board("left")
+    state = LinkState(pid=1, tracker="127.0.0.1:1", port=2, tracker_port=3, state="ended", reason="another machine")
+    write_link_state("left", state)
+    (status,) = take_inventory(NOBODY).boards
+    assert (status.state, status.reason) == ("link ended", "another machine")
+    assert take_inventory(NOBODY).to_dict()["boards"][0]["reason"] == "another machine"
+    assert link_status(known) is None
+    write_link_state("left", state.model_copy(update={"state": "up"}))  # of a link that was killed
+    assert [status.state for status in take_inventory(NOBODY).boards] == ["no link"]
 
 
 def test_without_a_tracker_the_boards_are_shown_with_the_trouble() -> None:

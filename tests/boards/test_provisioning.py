@@ -54,7 +54,7 @@ def test_board_that_can_run_nothing_hears_why(change: dict, words: str):
 
 @pytest.mark.parametrize("change", [{"python": None}, {"python": (3, 8)}, {"glibc": (2, 27)}])
 def test_python_that_is_asked_for_and_can_t_be_had_is_an_error(change: dict):
-    with pytest.raises(BoardSetUpError, match="native server"):
+    with pytest.raises(BoardSetUpError, match="--runtime native"):
         choose_runtime(dataclasses.replace(RASP4, **change), "python", "rasp4")
 
 

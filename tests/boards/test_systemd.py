@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ofa_tvm.boards.registry import Board
+from ofa_tvm.boards.registry import Board, name_on_board
 from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.boards.systemd import SystemdService
 from ofa_tvm.errors import BoardSetUpError
@@ -52,7 +52,7 @@ def test_unit_is_started_found_and_removed(connection: SshConnection, board: Boa
     assert not service.status().running
     command = ["/bin/sleep", "1000", "100%", "a $b"]
     service.start(["/bin/sleep", "1000"])
-    unit = stub / ".config/systemd/user/ofa_tvm-bench.service"
+    unit = stub / f".config/systemd/user/ofa_tvm-{name_on_board(board)}.service"
     assert "device key rasp4" in unit.read_text()
     assert "WantedBy=default.target" in unit.read_text()
     status = service.status()
@@ -69,7 +69,7 @@ def test_unit_is_started_found_and_removed(connection: SshConnection, board: Boa
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 def test_unit_is_one_to_systemd(connection: SshConnection, board: Board, stub: Path):
     SystemdService(connection, board).start(["/bin/sleep", "100", "a b"])
-    unit = stub / ".config/systemd/user/ofa_tvm-bench.service"
+    unit = stub / f".config/systemd/user/ofa_tvm-{name_on_board(board)}.service"
     check = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
     assert "ofa_tvm" not in check.stderr
     assert check.returncode == 0
@@ -85,4 +85,14 @@ def test_user_whose_services_end_at_logout_hears_what_to_type(connection: SshCon
     (stub / "bin" / "loginctl").write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(BoardSetUpError, match="sudo loginctl enable-linger root"):
         SystemdService(connection, board).start(["/bin/sleep", "100"])
-    SystemdService(connection, board).stop()
+    assert not list(stub.rglob("*.service"))
+    assert not (stub / "calls").exists()
+
+
+def test_journal_is_that_of_the_unit(connection: SshConnection, board: Board, stub: Path):
+    """A user's own part of the journal is there only if it is kept on the disk."""
+    (stub / "bin" / "journalctl").write_text('#!/bin/sh\necho "$@"\n')
+    service = SystemdService(connection, board)
+    service.start(["/bin/sleep", "1000"])
+    assert service.status().last_words.startswith(f"--user-unit ofa_tvm-{name_on_board(board)}.service")
+    service.stop()

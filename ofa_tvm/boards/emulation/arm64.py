@@ -41,13 +41,21 @@ def enable_arm64(say: Say) -> None:
             pass
         except OSError as error:
             raise EmulationError(f"the kernel refuses {REGISTRATION}: {error.strerror}; use a real board") from error
-    state = (BINFMT_MISC / HANDLER).read_text()
-    flags = next((line.partition(":")[2] for line in state.splitlines() if line.startswith("flags:")), "")
-    if "F" not in flags or not state.startswith("enabled"):
+    if not is_registered():
         raise EmulationError(
             f"binfmt_misc has {HANDLER}, but not enabled with flag F, so a board could not use it; "
             f"as root: echo -1 > {BINFMT_MISC / HANDLER}, and try again"
         )
+
+
+def is_registered() -> bool:
+    """Whether the kernel has the handler, and a chroot can use it without a copy of QEMU."""
+    try:
+        state = (BINFMT_MISC / HANDLER).read_text()
+    except OSError:
+        return False
+    flags = next((line.partition(":")[2] for line in state.splitlines() if line.startswith("flags:")), "")
+    return "F" in flags and state.startswith("enabled")
 
 
 def has_binfmt_misc() -> bool:

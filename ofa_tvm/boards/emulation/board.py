@@ -20,7 +20,7 @@ from ofa_tvm.targets import Target
 __all__ = ["EmulatedBoard", "clean_stale", "find_boards", "start_board", "stop_board"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-LOCK_LIMIT_S = 60.0
+BUSY = "emulated boards"
 
 
 def start_board(target: Target, name: str, folder: Path, say: Say, *, tethered: bool) -> EmulatedBoard:
@@ -49,11 +49,11 @@ def start_board(target: Target, name: str, folder: Path, say: Say, *, tethered: 
     enable_arm64(say)
     base = base_root(say)
     folder = folder.resolve()
-    with locked(folder, LOCK_LIMIT_S):
+    with locked(folder, BUSY, say):
         _remove_stale(folder)
         if _is_taken(folder / name):
             raise EmulationError(f"board {name} runs already (its state is {folder / name}); stop it, or name another")
-        board = launch(base, processor, name, folder / name, tethered=tethered)
+        board = launch(base, processor, target, name, folder / name, tethered=tethered)
     try:
         await_sshd(board)
     except BaseException:
@@ -86,7 +86,7 @@ def stop_board(board: EmulatedBoard) -> None:
 def clean_stale(folder: Path) -> None:
     """Remove what is left below `folder` of boards that were killed, and boards whose state can't be read."""
     if folder.is_dir():
-        with locked(folder.resolve(), LOCK_LIMIT_S):
+        with locked(folder.resolve(), BUSY):
             _remove_stale(folder.resolve())
 
 

@@ -27,6 +27,7 @@ from ofa_tvm.boards.emulation.state import (
     processes_of,
 )
 from ofa_tvm.errors import EmulationError, OutputError
+from ofa_tvm.targets import Target
 
 BANNER = b"SSH-2.0-"
 NAMESPACES_LIMIT_S = 10.0
@@ -36,7 +37,9 @@ STOP_LIMIT_S = 10.0
 POLL_PERIOD_S = 0.02
 
 
-def launch(base: Path, processor: Processor, name: str, folder: Path, *, tethered: bool) -> EmulatedBoard:
+def launch(
+    base: Path, processor: Processor, target: Target, name: str, folder: Path, *, tethered: bool
+) -> EmulatedBoard:
     """The board's processes and its cable, with its state in `folder`, which is made; sshd starts meanwhile."""
     board = None
     try:
@@ -48,7 +51,8 @@ def launch(base: Path, processor: Processor, name: str, folder: Path, *, tethere
         with os.fdopen(control, "wb", buffering=0) as stream:
             _await_namespaces(pid, folder)
             address = plug_in(pid)
-            board = EmulatedBoard(name, pid, address, USER, SSH_PORT, identity_file(folder), host_key, folder)
+            own = (address, USER, SSH_PORT, identity_file(folder), host_key, folder)
+            board = EmulatedBoard(name, target.name, target.device.key, pid, *own)
             board.save()
             with contextlib.suppress(BrokenPipeError):  # `await_sshd` says why it ended
                 stream.write(f"{address}/{PREFIX}\n".encode())

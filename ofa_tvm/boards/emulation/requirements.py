@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 
-from ofa_tvm.boards.emulation.arm64 import REGISTRATION, has_binfmt_misc
+from ofa_tvm.boards.emulation.arm64 import REGISTRATION, has_binfmt_misc, is_registered
 from ofa_tvm.boards.emulation.host import environment, is_arm64, run
 from ofa_tvm.errors import EmulationError
 
@@ -38,7 +38,7 @@ def require_host() -> None:
             f"emulated boards need Linux, not {platform.system()}; use a Linux machine or a real board"
         )
     absent = {package for program, package in PACKAGES.items() if _needed(program) and _is_absent(program)}
-    if _needed("qemu-aarch64-static") and not REGISTRATION.exists():
+    if _needed("qemu-aarch64-static") and not (REGISTRATION.exists() or is_registered()):
         absent.add("qemu-user-static")
     if "apt" in absent:
         missing.append("a Debian with apt (its arm64 packages are the board's system)")

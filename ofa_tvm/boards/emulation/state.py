@@ -22,6 +22,8 @@ class EmulatedBoard:
 
     Attributes
     ----------
+    target, key
+        The name and device key of the target that it was started for.
     pid
         Of the process all others of the board die with.
     address
@@ -35,6 +37,8 @@ class EmulatedBoard:
     """
 
     name: str
+    target: str
+    key: str
     pid: int
     address: str
     user: str
@@ -59,11 +63,19 @@ class EmulatedBoard:
             raise EmulationError(f"no emulated board in {folder}: {error.strerror}") from error
         except ValidationError as error:
             raise EmulationError(f"{path} is damaged: {error.errors()[0]['msg']}; stop the board") from error
-        return cls(state.name, state.pid, state.address, USER, SSH_PORT, identity_file(folder), state.host_key, folder)
+        own = (state.address, USER, SSH_PORT, identity_file(folder), state.host_key, folder)
+        return cls(state.name, state.target, state.key, state.pid, *own)
 
     def save(self) -> None:
         """Write it for `load`."""
-        state = _State(name=self.name, pid=self.pid, address=self.address, host_key=self.host_key)
+        state = _State(
+            name=self.name,
+            target=self.target,
+            key=self.key,
+            pid=self.pid,
+            address=self.address,
+            host_key=self.host_key,
+        )
         write_json(_state_file(self.folder), state.model_dump())
 
 
@@ -71,6 +83,8 @@ class _State(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    target: str
+    key: str
     pid: int
     address: str
     host_key: str

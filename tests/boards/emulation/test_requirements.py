@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ofa_tvm.boards.emulation import requirements
+from ofa_tvm.boards.emulation import arm64, requirements
 from ofa_tvm.errors import EmulationError
 
 Without = Callable[..., None]
@@ -64,7 +64,23 @@ def test_a_host_without_apt_is_told_so(without: Without):
 def test_a_missing_registration_file_is_a_missing_package(without: Without, monkeypatch, tmp_path: Path):
     without(root=False)
     monkeypatch.setattr(requirements, "REGISTRATION", tmp_path / "none")
+    monkeypatch.setattr(requirements, "is_registered", lambda: False)
     assert "qemu-user-static" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("handler", "fit"), [("enabled\nflags: POCF\n", True), ("enabled\nflags: OC\n", False), (None, False)]
+)
+def test_a_handler_that_is_there_needs_no_file(
+    without: Without, monkeypatch, tmp_path: Path, handler: str | None, fit: bool
+):
+    """Older systems register it in another way."""
+    without(root=False)
+    monkeypatch.setattr(requirements, "REGISTRATION", tmp_path / "none")
+    monkeypatch.setattr(arm64, "BINFMT_MISC", tmp_path)
+    if handler:
+        (tmp_path / "qemu-aarch64").write_text(handler)
+    assert ("qemu-user-static" not in refusal()) is fit
 
 
 def test_an_arm64_host_needs_no_qemu(without: Without):

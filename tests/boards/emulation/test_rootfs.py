@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ofa_tvm.boards.emulation import rootfs
-from ofa_tvm.boards.emulation.rootfs import base_root, default_cache
+from ofa_tvm.boards.emulation.rootfs import base_root
+from ofa_tvm.boards.registry import cache_folder
 from ofa_tvm.errors import EmulationError
 
 
@@ -97,13 +98,13 @@ def test_an_archive_without_arm64_is_one_line(base: Path, tmp_path: Path, monkey
 
 def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert default_cache() == Path("/somewhere/ofa_tvm")
+    assert cache_folder() == Path("/somewhere/ofa_tvm")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_cache() == Path.home() / ".cache" / "ofa_tvm"
+    assert cache_folder() == Path.home() / ".cache" / "ofa_tvm"
 
 
 def test_the_real_one_holds_what_a_board_needs(base: Path):
-    assert base.parent == default_cache().resolve()
+    assert base.parent == cache_folder().resolve()
     for path in ("usr/sbin/sshd", "usr/bin/python3", "bin/sh", "usr/bin/awk", "etc/ofa_tvm-emulated", "run/sshd"):
         assert (base / path).exists(), path
     assert list(base.glob("usr/lib/python3.*/venv/__pycache__/*.pyc"))

@@ -263,7 +263,7 @@ def watch(site: Site, run: Any) -> tuple[set[str], set[str]]:
             here |= listening_here(process)
         for board in site.boards():
             there |= listening_there(board)
-        time.sleep(0.1)
+        time.sleep(0.25)
     return here, there
 
 

@@ -75,6 +75,8 @@ def abandoned(make_site, profiled, cut, kill_board, read, eventually):
         eventually(lambda: len(read(runs)) > before)
         kill_board(site.board(f"{TARGET}-1"))
         yield site, run, before
+        run.process.kill()  # if no test has waited for its end
+        run.process.communicate()
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def under_way(unfinished, read, eventually):
         before = len(read(runs))
         run = site.profile(runs)
         eventually(lambda: len(read(runs)) > before or run.process.poll() is not None)
-        assert run.process.poll() is None
+        assert run.process.poll() is None, run.finish().stderr
         return run, runs
 
     return start

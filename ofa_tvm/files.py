@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,12 @@ def directory_atomic(path: Path) -> Iterator[Path]:
 
 
 def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one record to a JSON Lines file, locked against other writers and flushed to the disk.
+    """Append one record to a JSON Lines file, as `append_json_lines`."""
+    append_json_lines(path, [record])
+
+
+def append_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Append records to a JSON Lines file at once, locked against other writers and flushed to the disk.
 
     A last line torn by an earlier kill is cut off first, so that no record is glued to it.
 
@@ -94,7 +99,7 @@ def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
     OutputError
         The file can't be written; it then ends where it ended before.
     """
-    line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
+    lines = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records).encode()
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: a buffer would write what is left of a refused line when it is closed, behind the truncation.
@@ -103,7 +108,7 @@ def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
             end = _end_of_last_whole_line(stream)
             stream.truncate(end)
             try:
-                left = memoryview(line)
+                left = memoryview(lines)
                 while left:
                     left = left[stream.write(left) :]
                 os.fsync(stream.fileno())

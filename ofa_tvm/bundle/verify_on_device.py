@@ -33,7 +33,7 @@ def verify_on_device(
     sample = load_sample(directory / SAMPLE_INPUT, manifest.input.shape)
     expected = load_sample(directory / SAMPLE_OUTPUT, manifest.output.shape)
     with open_farm(target, tracker, say) as farm:
-        output = farm.run(SubnetJob(directory / LIBRARY, manifest.input.shape, ()), sample)
-        ran_on = farm.name + (" (emulated)" if farm.emulated else "")
-    error = relative_error(expected, output) if output.shape == expected.shape else float("nan")
+        ran = farm.run(SubnetJob(directory / LIBRARY, manifest.input.shape, ()), sample)
+    ran_on = ran.device + (" (emulated)" if ran.emulated else "")
+    error = relative_error(expected, ran.output) if ran.output.shape == expected.shape else float("nan")
     return report(directory, manifest, error if np.isfinite(error) else None, ran_on, None)

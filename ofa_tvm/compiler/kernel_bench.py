@@ -7,19 +7,20 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from ofa_tvm.compiler.kernel_check import REFERENCE as REFERENCE
+from ofa_tvm.compiler.kernel_check import reference_inputs, reference_output
 from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.linking import link_library
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
+from ofa_tvm.lowering.check import check_outputs
+from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import KernelJob
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import Target
-
-REFERENCE = Workload("pointwise", 64, 64, 16, 16, activation="relu")
-"""Measured before and after other jobs to see the device drift: some tens of microseconds on a large core."""
 
 
 @contextlib.contextmanager
@@ -71,6 +72,8 @@ class KernelBench:
         self._libraries = 0
         default = TEMPLATES[REFERENCE.kind].default(REFERENCE, toolchain.machine)
         (self.reference,) = self._jobs({REFERENCE: default})
+        if farm.needs_library:
+            farm.require(self._prove)
 
     def measured(self, workload: Workload, parameters: Parameters) -> bool:
         """Whether this kernel has a record on the target, a failed one included."""
@@ -95,8 +98,9 @@ class KernelBench:
         ------
         CompileError
             A kernel can't be built.
-        MeasurementError, DeviceError
-            The reference kernel fails, or there is no device left. A kernel that fails is a record.
+        NumericalMismatchError, MeasurementError, DeviceError
+            The only device computes wrong numbers, or fails at the reference kernel, or there is none left. A kernel
+            that fails is a record.
         OutputError
             The records can't be written.
         """
@@ -104,15 +108,28 @@ class KernelBench:
         if not kernels:
             return
         jobs = self._jobs(kernels)
-        outcomes = self.farm.measure_many(jobs, self.reference, self.target.measurement, deadline_s)
-        with contextlib.closing(outcomes):
-            for index, outcome in outcomes:
-                workload = jobs[index].workload
-                parameters = kernels[workload].to_dict()
-                self.store.append(
-                    KernelRecord(target=self.target.name, workload=workload, parameters=parameters, outcome=outcome)
+        batches = self.farm.measure_in_batches(jobs, self.reference, self.target.measurement, deadline_s)
+        with contextlib.closing(batches):
+            for batch in batches:
+                workloads = [jobs[index].workload for index, _ in batch]
+                self.store.append_all(
+                    [
+                        KernelRecord(
+                            target=self.target.name,
+                            workload=workload,
+                            parameters=kernels[workload].to_dict(),
+                            outcome=outcome,
+                        )
+                        for workload, (_, outcome) in zip(workloads, batch, strict=True)
+                    ]
                 )
-                on_done(1)
+                on_done(len(batch))
+
+    def _prove(self, device: Device) -> None:
+        """That the reference kernel computes on a device what numpy does."""
+        inputs = reference_inputs(self.toolchain.machine)
+        output = device.run_kernel(self.reference, inputs)
+        check_outputs(f"reference kernel on {device.name}", reference_output(inputs), output)
 
     def _jobs(self, kernels: Mapping[Workload, Parameters]) -> list[KernelJob]:
         """Build one library of these kernels; a job for each of them."""

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ofa_tvm.errors import DeviceError, MeasurementError
+from ofa_tvm.errors import DeviceError, MeasurementError, NumericalMismatchError
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.job import Job, KernelJob
 from ofa_tvm.measurement.protocol import Measurement, measurement, now, relative_drift
 from ofa_tvm.targets import MeasurementProtocol
 
+Proof = Callable[[Device], None]
+"""Raises a NumericalMismatchError on a device that computes wrong numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Where a job failed and why, and in which run of failures of that device, by its successes before."""
+    """Where a job failed and why; `number` is how many jobs were tried there before."""
 
     device: str
-    streak: int
+    number: int
     reason: str
 
     def __str__(self) -> str:
@@ -27,11 +30,12 @@ class Failure:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """A job that is still to be measured, and its failures so far."""
+    """A job that is still to be measured, its failures so far, and how often a connection was lost during it."""
 
     index: int
     job: Job
     failures: list[Failure] = field(default_factory=list)
+    losses: int = 0
 
     def failed_on(self, device: str) -> bool:
         """Whether the job failed there before."""
@@ -51,47 +55,82 @@ class Attempt:
         """Relative change of the reference."""
         return relative_drift(self.before_ms, self.after_ms)
 
+    @property
+    def reference_ms(self) -> float:
+        """Mean of the two."""
+        return (self.before_ms + self.after_ms) / 2
+
+
+@dataclass(slots=True)
+class Tally:
+    """Jobs that a device has tried; `last_success` is the number of the last one that did not fail, by `tried`."""
+
+    tried: int = 0
+    last_success: int = -1
+
 
 class Chunk:
     """Tasks on their way through one device; without any, it is a test of the device alone.
+
+    Parameters
+    ----------
+    proof
+        To be given first, if any.
 
     Attributes
     ----------
     tasks
         By index, without those that were taken by `take_failed`.
-    successes
-        Of the device: those before this chunk, and in it.
-    reference_error
-        Why the reference kernel failed just now.
+    tally
+        Of the device, with what was tried in this chunk.
+    reference_error, mismatch, lost
+        Why the reference kernel failed just now; which wrong numbers the device computed; why its connection was lost.
+    lost_during
+        The task under way when the connection was lost, if it was one.
+    worked
+        Whether anything succeeded just now.
     attempts
         All tasks measured, and both references: what is needed to accept the chunk.
     """
 
-    def __init__(self, tasks: Iterable[Task], successes: int) -> None:
+    def __init__(self, tasks: Iterable[Task], tally: Tally, proof: Proof | None = None) -> None:
         self.tasks = {task.index: task for task in tasks}
-        self.successes = successes
+        self.tally = tally
+        self.proof = proof
         self.reference_error: str | None = None
+        self.mismatch: str | None = None
+        self.lost: str | None = None
+        self.lost_during: Task | None = None
+        self.worked = False
         self.attempts: list[Attempt] = []
-        self._failed: dict[int, tuple[str, int]] = {}
+        self._failed: dict[int, tuple[int, str]] = {}
         self._before_ms: float | None = None
         self._samples_ms: dict[int, tuple[float, ...]] = {}
 
     def advance(self, device: Device, reference: KernelJob, protocol: MeasurementProtocol) -> None:
         """Go on with the attempt until it is whole, or the device's connection or the reference kernel fails."""
-        self.reference_error = None
+        came_back = self.lost is not None
+        self.reference_error = self.mismatch = self.lost = self.lost_during = None
+        self.worked = False
         try:
+            if self.proof is not None:
+                self.proof(device)
+                self.proof = None
             if self._before_ms is None:
-                self._before_ms = statistics.median(device.time(reference, protocol))
-            if not self._measure_tasks(device, protocol):
-                return
-            after_ms = statistics.median(device.time(reference, protocol))
-        except (MeasurementError, DeviceError) as error:
+                self._before_ms = self._reference_ms(device, reference, protocol)
+            elif came_back:  # shows whose fault it was: the jobs', if it is lost during one of them again
+                self._reference_ms(device, reference, protocol)
+            if self._measure_tasks(device, protocol):
+                after_ms = self._reference_ms(device, reference, protocol)
+                self.attempts.append(Attempt(self._samples_ms, self._before_ms, after_ms))
+                self._before_ms, self._samples_ms = None, {}
+        except NumericalMismatchError as error:
+            self.mismatch = str(error)
+        except MeasurementError as error:
             self.reference_error = str(error)
-            if isinstance(error, DeviceError):
-                device.close()
-            return
-        self.attempts.append(Attempt(self._samples_ms, self._before_ms, after_ms))
-        self._before_ms, self._samples_ms = None, {}
+        except DeviceError as error:
+            self.lost = str(error)
+            device.close()
 
     @property
     def is_whole(self) -> bool:
@@ -99,9 +138,9 @@ class Chunk:
         return bool(self.attempts) and self._before_ms is None
 
     @property
-    def least_drift(self) -> float:
-        """Of all attempts."""
-        return min(attempt.drift for attempt in self.attempts)
+    def best(self) -> Attempt:
+        """The attempt with the least drift."""
+        return min(self.attempts, key=lambda attempt: attempt.drift)
 
     @property
     def references_ms(self) -> list[float]:
@@ -111,15 +150,20 @@ class Chunk:
     def take_failed(self, device: str) -> list[tuple[Task, Failure]]:
         """The tasks that failed on this device; they are no part of the chunk any more."""
         failed, self._failed = self._failed, {}
-        return [(self.tasks.pop(index), Failure(device, streak, reason)) for index, (reason, streak) in failed.items()]
+        return [(self.tasks.pop(index), Failure(device, number, reason)) for index, (number, reason) in failed.items()]
 
     def measurements(self, device: Device) -> list[tuple[Task, Measurement]]:
-        """Of all tasks, by the attempt with the least drift."""
-        best, timestamp = min(self.attempts, key=lambda attempt: attempt.drift), now()
+        """Of all tasks, by the best attempt."""
+        best, timestamp = self.best, now()
         return [
             (task, measurement(device, best.samples_ms[index], best.before_ms, best.after_ms, timestamp))
             for index, task in self.tasks.items()
         ]
+
+    def _reference_ms(self, device: Device, reference: KernelJob, protocol: MeasurementProtocol) -> float:
+        latency_ms = statistics.median(device.time(reference, protocol))
+        self.worked = True
+        return latency_ms
 
     def _measure_tasks(self, device: Device, protocol: MeasurementProtocol) -> bool:
         """Whether the device is still open."""
@@ -128,12 +172,16 @@ class Chunk:
                 continue
             try:
                 self._samples_ms[index] = device.time(task.job, protocol)
-            except (MeasurementError, DeviceError) as error:
-                self._failed[index] = str(error), self.successes
-                if isinstance(error, DeviceError):
-                    device.close()
+            except MeasurementError as error:
+                self._failed[index] = self.tally.tried, str(error)
+                self.tally.tried += 1
                 if not device.is_open:
                     return False
+            except DeviceError:
+                self.lost_during = task
+                raise
             else:
-                self.successes += 1
+                self.worked = True
+                self.tally.last_success = self.tally.tried
+                self.tally.tried += 1
         return True

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ofa_tvm.errors import DeviceError, TrackerUnreachableError
-from ofa_tvm.measurement.chunk import Chunk
 from ofa_tvm.measurement.device import Device
+from ofa_tvm.measurement.member import Member, board_of
 from ofa_tvm.measurement.sources import DeviceSource, Offer, no_device
 
 Say = Callable[[str], None]
@@ -31,6 +30,10 @@ class Limits:
         Without any device, until the user is told.
     return_s
         For a device whose connection broke amid a chunk, until others get its jobs.
+    open_s
+        For further devices to be connected to, once there is one.
+    outage_s
+        Devices that were there so lately are expected back.
     pause_s, longest_pause_s
         How long a device is set aside at first, and at most; it doubles from time to time.
     poll_s
@@ -42,76 +45,16 @@ class Limits:
     absence_s: float = 60.0
     tell_s: float = 3.0
     return_s: float = 3.0
+    open_s: float = 15.0
+    outage_s: float = 20.0
     pause_s: float = 30.0
     longest_pause_s: float = 300.0
     poll_s: float = 1.0
     urgent_poll_s: float = 0.05
 
 
-@dataclass(slots=True, eq=False)
-class Member:
-    """A device of the farm, and how it has behaved.
-
-    Attributes
-    ----------
-    identity
-        As its offers have it.
-    name
-        As records have it; the identity until it has been connected to.
-    names
-        All it ever had, for another device may come to be reached at its address.
-    device
-        None while not connected.
-    chunk
-        What it works on.
-    missed_since
-        When the connection broke amid the chunk.
-    pause_s, paused_until
-        For how long it was set aside last, and until when; 0 once it has measured a chunk since.
-    on_trial
-        It was set aside, and has to prove itself with the reference kernel before it gets jobs.
-    condemned
-        Why it is to be set aside as soon as it has ended what it does; None if it is not.
-    successes
-        Jobs that did not fail.
-    faults
-        Jobs that failed by its own fault, by its number of successes before: two of one number came in a row.
-    reference_failures
-        Of the reference kernel, in a row.
-    references_ms
-        Latencies of the reference kernel before and after all chunks.
-    """
-
-    identity: str
-    name: str
-    names: list[str] = field(default_factory=list)
-    emulated: bool = False
-    device: Device | None = None
-    chunk: Chunk | None = None
-    missed_since: float | None = None
-    pause_s: float = 0.0
-    paused_until: float = 0.0
-    on_trial: bool = False
-    condemned: str | None = None
-    successes: int = 0
-    faults: Counter[int] = field(default_factory=Counter)
-    reference_failures: int = 0
-    references_ms: list[float] = field(default_factory=list)
-
-    @property
-    def connected(self) -> bool:
-        """Whether it can take jobs."""
-        return self.device is not None and self.device.is_open
-
-    def drop(self) -> None:
-        """End the connection."""
-        device, self.device = self.device, None
-        if device is not None:
-            device.close()
-
-
 class Crew:
-    """Members by identity; all that changes them happens in one thread."""
+    """Who is there; all that changes members happens in one thread."""
 
     def __init__(self, source: DeviceSource, say: Say, clock: Clock, limits: Limits) -> None:
         self.source = source
@@ -120,25 +63,26 @@ class Crew:
         self.limits = limits
         self.connecting: dict[str, Offer] = {}
         self.trouble: DeviceError | None = None
-        self._members: dict[str, Member] = {}
+        self.members: list[Member] = []
         self._last_poll = float("-inf")
         self._poll_took_s = 0.0
         self._absent_since: float | None = None
         self._told = False
 
     @property
-    def members(self) -> list[Member]:
-        """All ever seen, in the order they came."""
-        return list(self._members.values())
-
-    @property
     def connected(self) -> list[Member]:
         """Those that can take jobs now, in the order they came."""
-        return [member for member in self._members.values() if member.connected]
+        return [member for member in self.members if member.connected]
 
     def others(self, member: Member) -> list[Member]:
         """All but this one that can take jobs now and are not on trial."""
         return [other for other in self.connected if other is not member and not other.on_trial]
+
+    def expected(self, member: Member) -> list[Member]:
+        """All but this one that can take jobs, or will again after a short outage."""
+        since = self.clock() - self.limits.outage_s
+        known = [other for other in self.members if other is not member and not other.on_trial]
+        return [other for other in known if other.connected or other.last_seen > since]
 
     def begin(self) -> None:
         """Devices are needed from now on: the next `draw` asks at once, and no absence before this counts."""
@@ -153,13 +97,21 @@ class Crew:
         start_s = self.clock()
         if not self.connected and self._absent_since is None:
             self._absent_since = start_s
+        self.source.avoid = {
+            member.address
+            for member in self.members
+            if member.address is not None and not member.connected and self._is_left_alone(member)
+        }
         try:
             while self._has_room() and (offer := self.source.offer()) is not None:
-                if self._wanted(offer):
-                    if member := self._members.get(offer.identity):
-                        member.drop()  # its server was started anew
-                    self.connecting[offer.identity] = offer
-                    drawn.append(offer)
+                member = self._at(offer.identity)
+                self.source.avoid.discard(offer.identity)  # what isn't taken up goes back to the tracker, but not now
+                if offer.identity in self.connecting or (member is not None and self._is_left_alone(member)):
+                    continue
+                if member is not None:
+                    member.drop()  # its server was started anew
+                self.connecting[offer.identity] = offer
+                drawn.append(offer)
             if isinstance(self.trouble, TrackerUnreachableError):
                 self.trouble = None
         except DeviceError as error:
@@ -171,20 +123,22 @@ class Crew:
     def join(self, offer: Offer, device: Device) -> Member:
         """The member that an offer has become; one that was set aside has to prove itself with an empty chunk."""
         self.connecting.pop(offer.identity, None)
-        member = self._members.setdefault(offer.identity, Member(offer.identity, device.name))
+        here = self._at(offer.identity)
+        member = here if here is not None and here.is_same(device) else self._back_elsewhere(device)
+        if member is None:
+            member = self._new(offer.identity)
+        if here is not None and here is not member:
+            here.address = None
         member.drop()
-        if device.name not in member.names:
-            member.names.append(device.name)
-            member.references_ms.clear()
-        member.name, member.emulated = device.name, device.emulated
-        member.device, member.missed_since = device, None
+        member.address, member.name, member.board, member.met = offer.identity, device.name, board_of(device), True
+        member.emulated, member.device, member.missed_since = device.emulated, device, None
         self.trouble = None
         return member
 
     def refuse(self, offer: Offer, error: DeviceError) -> None:
         """It could not be connected to."""
         self.connecting.pop(offer.identity, None)
-        member = self._members.setdefault(offer.identity, Member(offer.identity, offer.identity))
+        member = self._at(offer.identity) or self._new(offer.identity)
         if self.others(member):
             self.set_aside(member, str(error))
         else:
@@ -196,10 +150,7 @@ class Crew:
         member.pause_s = min(max(limits.pause_s, 2 * member.pause_s), limits.longest_pause_s)
         member.paused_until = self.clock() + member.pause_s
         member.drop()
-        member.on_trial, member.condemned, member.missed_since = True, None, None
-        member.reference_failures = 0
-        member.faults.clear()
-        member.successes += 1  # whatever fails later is another matter
+        member.pardon()
         self.say(f"{member.name} is set aside for {member.pause_s:.0f} s: {why}")
 
     def check_absence(self, limit_s: float) -> None:
@@ -211,6 +162,8 @@ class Crew:
             There has been none for `limit_s`.
         """
         now = self.clock()
+        for member in self.connected:
+            member.last_seen = now
         if self.connected:
             if self._told:
                 self.say("there is a device again")
@@ -244,15 +197,22 @@ class Crew:
         limit = self.source.limit
         return limit is None or len(self.connected) + len(self.connecting) < limit
 
-    def _wanted(self, offer: Offer) -> bool:
-        """An offer that isn't taken up goes back to the tracker by itself."""
-        member = self._members.get(offer.identity)
-        if offer.identity in self.connecting:
-            return False
-        if member is None:
-            return True
-        busy = member.connected and member.chunk is not None  # its server was started anew: the job will soon fail
-        return not busy and (self.clock() >= member.paused_until or not self.others(member))
+    def _is_left_alone(self, member: Member) -> bool:
+        """It is busy (if its server was started anew, the job will soon fail), or set aside."""
+        return member.at_work or (self.clock() < member.paused_until and bool(self.expected(member)))
+
+    def _at(self, address: str) -> Member | None:
+        return next((member for member in self.members if member.address == address), None)
+
+    def _back_elsewhere(self, device: Device) -> Member | None:
+        """The member on the same board that has lost its connection: its server has got another port."""
+        board = board_of(device)
+        gone = [member for member in self.members if not (member.connected or member.at_work)]
+        return next((member for member in gone if board is not None and member.board == board), None)
+
+    def _new(self, address: str) -> Member:
+        self.members.append(Member(address, address))
+        return self.members[-1]
 
     def _reason(self) -> str:
         try:

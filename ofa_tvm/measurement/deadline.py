@@ -7,13 +7,13 @@ import math
 import os
 import queue
 import socket
-import stat
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
+
+import psutil
 
 Result = TypeVar("Result")
 
@@ -67,7 +67,8 @@ class _Raised:
 def shut_connections(host: str, port: int) -> None:
     """Shut down all of this process's TCP connections to an address, whoever owns the descriptors.
 
-    TVM does not tell the descriptor of an RPC session; a blocked receive on it returns at once.
+    TVM does not tell the descriptor of an RPC session; a blocked receive on it returns at once, and so does a
+    connect that nobody has answered yet.
     """
     for connection in _connections(host, port):
         with contextlib.suppress(OSError):  # the other end was quicker
@@ -85,13 +86,20 @@ def limit_receives(host: str, port: int, timeout_s: float) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
 
+def is_connected(host: str, port: int) -> bool:
+    """Whether this process has a connection to an address that the other end has not closed."""
+    return any(status == psutil.CONN_ESTABLISHED for _, status in _descriptors(host, port))
+
+
 def _connections(host: str, port: int) -> Iterator[socket.socket]:
-    """Duplicates of this process's TCP connections to an address."""
+    """Duplicates of this process's TCP connections to an address, those that are still being made among them."""
+    for descriptor, _ in _descriptors(host, port):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as duplicate:  # or closed meanwhile
+            yield duplicate
+
+
+def _descriptors(host: str, port: int) -> list[tuple[int, str]]:
+    """With their states, as the kernel lists them: a socket itself has no peer before it is connected."""
     peers = {info[4][:2] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile, or not connected
-            if not stat.S_ISSOCK(entry.stat().st_mode):
-                continue
-            with socket.socket(fileno=os.dup(int(entry.name))) as duplicate:
-                if duplicate.family in (socket.AF_INET, socket.AF_INET6) and duplicate.getpeername()[:2] in peers:
-                    yield duplicate
+    connections = psutil.Process().net_connections("tcp")
+    return [(found.fd, found.status) for found in connections if found.raddr and tuple(found.raddr) in peers]

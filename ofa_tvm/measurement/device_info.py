@@ -24,6 +24,8 @@ class DeviceInfo(BaseModel):
 
     Attributes
     ----------
+    id
+        Of the board, always the same, and of no other.
     server
         ``python`` or ``native``.
     cpu_features
@@ -36,6 +38,7 @@ class DeviceInfo(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
+    id: _Text | None = None
     server: _Text | None = None
     hostname: _Text | None = None
     system: _Text | None = None

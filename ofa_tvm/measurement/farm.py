@@ -1,4 +1,10 @@
-"""A farm: all devices of one key, measured on at once."""
+"""A farm: all devices of one key, measured on at once.
+
+A device that hangs stops one call only, for as long as the protocol lets a job take. One wait can be longer: TVM
+frees what an object stands for on a device with Python's lock held. That happens when a library is dropped from a
+session's cache or a timing function goes; everything in this process then waits, Ctrl-C too, until the device answers
+or its connection's own limit passes, which is ``timeout_s`` and `rpc_session.RECEIVE_MARGIN_S`, some ten seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +12,41 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from ofa_tvm.errors import DeviceError, MeasurementError
-from ofa_tvm.measurement.chunk import Failure
-from ofa_tvm.measurement.crew import Clock, Crew, Limits, Member, Say, wait_a_little
+from ofa_tvm.errors import DeviceError, MeasurementError, NumericalMismatchError, StageError
+from ofa_tvm.measurement.chunk import Failure, Proof
+from ofa_tvm.measurement.connecting import MAX_THREADS, Connecting, wait_for_any
+from ofa_tvm.measurement.crew import Clock, Crew, Limits, Say, wait_a_little
 from ofa_tvm.measurement.device import Device, Float32Array
 from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
+from ofa_tvm.measurement.judgement import MAX_FAILURES, MAX_LOSSES
+from ofa_tvm.measurement.member import Member
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome
-from ofa_tvm.measurement.run import MAX_FAILURES, Run
+from ofa_tvm.measurement.run import Batch, Run
 from ofa_tvm.measurement.sources import DeviceSource
 from ofa_tvm.targets import MeasurementProtocol
 
-Result = TypeVar("Result")
+Check = Callable[[Float32Array], object]
 
 NOTABLE_DIFFERENCE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """An output and where it was computed."""
+
+    output: Float32Array
+    device: str
+    emulated: bool
 
 
 class Farm:
     """Devices that stay connected from call to call; use `ofa_tvm.measurement.devices.open_farm`.
 
-    Threads run only while `measure_many` does. Call everything from one thread, which outlives the farm.
+    Threads run only while `open` or a measuring iterator does. Call everything from one thread, which outlives the
+    farm.
 
     Parameters
     ----------
@@ -43,12 +63,13 @@ class Farm:
         self._say = say
         self._crew = Crew(source, say, clock, limits or Limits())
         self._run: Run | None = None
+        self._proof: Proof | None = None
         self._reported: set[str] = set()
 
     @property
     def devices(self) -> tuple[str, ...]:
         """Names of all devices seen so far, in the order they came."""
-        return tuple(dict.fromkeys(name for member in self._crew.members for name in member.names))
+        return tuple(dict.fromkeys(member.name for member in self._crew.members if member.met))
 
     @property
     def name(self) -> str:
@@ -75,6 +96,10 @@ class Farm:
         """Whether a job's library has to exist for it to be timed; a cost model reads only the workloads."""
         return self._source.needs_library
 
+    def require(self, proof: Proof) -> None:
+        """Let each device prove that it computes what it should, before it measures for the first time."""
+        self._proof = proof
+
     def open(self, limit_s: float) -> None:
         """Connect to all devices that are free, and wait for the first of them.
 
@@ -83,13 +108,15 @@ class Farm:
         DeviceError
             There was none within `limit_s`.
         """
-        self._crew.begin()
-        self._connect()
-        while not self._crew.connected:
-            self._crew.check_absence(limit_s)
-            wait_a_little(self._crew.limits)
-            self._connect()
-        self._crew.check_absence(limit_s)
+        crew = self._crew
+        crew.begin()
+        with ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="farm") as pool:
+            connecting = Connecting(crew, pool)
+            try:
+                self._open(connecting, limit_s)
+            finally:
+                connecting.give_up()
+        connecting.forget()
 
     def close(self) -> None:
         """End all connections."""
@@ -120,9 +147,22 @@ class Farm:
         protocol: MeasurementProtocol,
         deadline_s: float = float("inf"),
     ) -> Generator[tuple[int, Outcome], None, None]:
+        """As `measure_in_batches`, one outcome after the other; those of a chunk come at the same time."""
+        with contextlib.closing(self.measure_in_batches(jobs, reference, protocol, deadline_s)) as batches:
+            for batch in batches:
+                yield from batch
+
+    def measure_in_batches(
+        self,
+        jobs: Sequence[Job],
+        reference: KernelJob,
+        protocol: MeasurementProtocol,
+        deadline_s: float = float("inf"),
+    ) -> Generator[Batch, None, None]:
         """Measure jobs on all devices; index and outcome of each, as soon as its chunk is done.
 
-        Close the iterator (`contextlib.closing`) where you may leave it early.
+        Close the iterator (`contextlib.closing`) where you may leave it early. Signals that interrupt wait while a
+        batch is in your hands; write it down and come back.
 
         Parameters
         ----------
@@ -131,27 +171,37 @@ class Farm:
 
         Raises
         ------
+        NumericalMismatchError
+            The only device computes wrong numbers.
         MeasurementError
             The reference kernel fails on the only device, without which nothing can be judged.
         DeviceError
-            There is no device any more. In both cases all that was finished has come out before.
+            There is no device any more. In all cases what was finished has come out before.
         """
-        run = self._run = Run(self._crew, jobs, reference, protocol, deadline_s)
-        with contextlib.closing(run.outcomes()) as outcomes:
-            yield from outcomes
+        run = self._run = Run(self._crew, jobs, reference, protocol, deadline_s, self._proof)
+        with contextlib.closing(run.batches()) as batches:
+            yield from batches
         self._report_differences()
 
-    def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
+    def run(self, job: SubnetJob, inputs: Float32Array, check: Check | None = None) -> Ran:
         """Output of a subnet, from any device.
+
+        Parameters
+        ----------
+        check
+            Raises a NumericalMismatchError on an output that is wrong. Then another device is asked; if that one
+            is right, the first is set aside.
 
         Raises
         ------
+        NumericalMismatchError
+            The output of the only device is wrong, or that of two.
         MeasurementError
             The job failed twice, if possible on two devices.
         DeviceError
             There is no device any more.
         """
-        return self._try_twice(lambda device: device.run(job, inputs))
+        return self._try_twice(lambda device: device.run(job, inputs), check)
 
     def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
         """Output of a kernel, from any device.
@@ -161,7 +211,7 @@ class Farm:
         MeasurementError, DeviceError
             As for `run`.
         """
-        return self._try_twice(lambda device: device.run_kernel(job, inputs))
+        return self._try_twice(lambda device: device.run_kernel(job, inputs)).output
 
     def reference_ms(self) -> dict[str, float]:
         """Median latency in milliseconds of the reference kernel on each device that has measured."""
@@ -171,36 +221,63 @@ class Farm:
             if member.references_ms
         }
 
-    def _try_twice(self, action: Callable[[Device], Result]) -> Result:
-        failures: list[Failure] = []
-        while len(failures) < MAX_FAILURES:
-            member = self._any_member({failure.device for failure in failures})
+    def _try_twice(self, action: Callable[[Device], Float32Array], check: Check | None = None) -> Ran:
+        failures: list[tuple[Member, StageError]] = []
+        losses: list[DeviceError] = []
+        while len(failures) < MAX_FAILURES and len(losses) < MAX_LOSSES:
+            member = self._any_member([failed for failed, _ in failures])
+            if any(failed is member and isinstance(error, NumericalMismatchError) for failed, error in failures):
+                break  # it would compute the same again
             device = member.device
             if device is None:
                 continue
             try:
-                return action(device)
-            except MeasurementError as error:
-                failures.append(Failure(member.name, 0, str(error)))
+                output = action(device)
+                if check is not None:
+                    check(output)
+            except StageError as error:
+                failures.append((member, error))
             except DeviceError as error:
-                failures.append(Failure(member.name, 0, str(error)))
+                losses.append(error)
                 member.drop()
-        raise MeasurementError("; then ".join(map(str, failures)))
+            else:
+                self._set_aside_wrong(failures)
+                return Ran(output, device.name, device.emulated)
+        if not failures:
+            raise losses[-1]
+        told = "; then ".join(str(Failure(member.name, 0, str(error))) for member, error in failures)
+        wrong = any(isinstance(error, NumericalMismatchError) for _, error in failures)
+        raise NumericalMismatchError(told) if wrong else MeasurementError(told)
 
-    def _any_member(self, failed: set[str]) -> Member:
+    def _set_aside_wrong(self, failures: Sequence[tuple[Member, StageError]]) -> None:
+        """Devices whose numbers were wrong where another's were right."""
+        for member, error in failures:
+            if isinstance(error, NumericalMismatchError):
+                self._crew.set_aside(member, f"it computes wrong numbers: {error}")
+
+    def _any_member(self, failed: Sequence[Member]) -> Member:
         """Connected, and if possible one on which nothing failed."""
         if not self._crew.connected:
             self.open(self._crew.limits.absence_s)
-        return min(self._crew.connected, key=lambda member: (member.name in failed, member.on_trial))
+        return min(self._crew.connected, key=lambda member: (member in failed, member.on_trial))
 
-    def _connect(self) -> None:
-        for offer in self._crew.draw():
-            try:
-                device = offer.connect()
-            except DeviceError as error:
-                self._crew.refuse(offer, error)
-            else:
-                self._crew.join(offer, device)
+    def _open(self, connecting: Connecting, limit_s: float) -> None:
+        """All at once; one that hangs holds up those that are there for a while only."""
+        crew = self._crew
+        connected_at: float | None = None
+        connecting.draw()
+        while True:
+            wait_for_any(connecting.pending, crew.limits.poll_s)
+            connecting.collect()
+            if crew.connected and connected_at is None:
+                connected_at = crew.clock()
+            if connecting.pending and (connected_at is None or crew.clock() - connected_at < crew.limits.open_s):
+                continue
+            crew.check_absence(limit_s)
+            if crew.connected:
+                return
+            wait_a_little(crew.limits)
+            connecting.draw()
 
     def _report_differences(self) -> None:
         """Name, once, each device that is slower than the fastest by more than is usual among equals."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ofa_tvm.errors import InvalidRecordError
-from ofa_tvm.files import append_json_line, read_json_lines
+from ofa_tvm.files import append_json_lines, read_json_lines
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome
 from ofa_tvm.space.workload import Workload
 
@@ -118,16 +118,20 @@ class RecordStore:
         )
 
     def append(self, record: Record) -> None:
-        """Write a record to the file, and on to the disk, before anything else happens.
+        """As `append_all`."""
+        self.append_all([record])
+
+    def append_all(self, records: Sequence[Record]) -> None:
+        """Write records to the file, and on to the disk, before anything else happens: all of them or none.
 
         Raises
         ------
         OutputError
             The file can't be written.
         """
-        append_json_line(self.path, record.model_dump(mode="json"))
-        self._records.append(record)
-        self._by_key[record.key] = record
+        append_json_lines(self.path, [record.model_dump(mode="json") for record in records])
+        self._records.extend(records)
+        self._by_key.update((record.key, record) for record in records)
 
     def _latest(self, wanted: RecordType) -> RecordType | None:
         found = self._by_key.get(wanted.key)

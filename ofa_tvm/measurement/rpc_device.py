@@ -13,7 +13,7 @@ from ofa_tvm.measurement.device_info import DeviceInfo
 from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
 from ofa_tvm.measurement.rpc_session import RpcSession, one_line
 from ofa_tvm.measurement.tracker import SessionOffer
-from ofa_tvm.targets import MeasurementProtocol, Target
+from ofa_tvm.targets import EMULATED_SUFFIX, MeasurementProtocol, Target
 
 Result = TypeVar("Result")
 
@@ -24,12 +24,12 @@ class RpcDevice(Device):
     Parameters
     ----------
     name_of
-        The device's name, from what it says about itself.
+        The device's name, from what it says about itself; called when the name is first asked for.
 
     Raises
     ------
     DeviceUnavailableError
-        It does not answer.
+        It does not answer, or is emulated and the target is not.
     """
 
     def __init__(self, target: Target, offer: SessionOffer, name_of: Callable[[DeviceInfo | None], str]) -> None:
@@ -45,11 +45,20 @@ class RpcDevice(Device):
                 f" start it again: python -m ofa_tvm.devices start {target.name}"
             )
         self._info = self._session.info
-        self._name = name_of(self._info)
+        self._name_of = name_of
+        self._name: str | None = None
+        if self.emulated and not target.emulated:
+            self.close()
+            raise DeviceUnavailableError(
+                f"the device {target.device.key} at {offer.host}:{offer.port} is emulated, the target {target.name} is"
+                f" not; use --target {target.name}{EMULATED_SUFFIX}, under whose key emulated boards belong"
+            )
 
     @property
     @override
     def name(self) -> str:
+        if self._name is None:
+            self._name = self._name_of(self._info)
         return self._name
 
     @property
@@ -107,8 +116,11 @@ class RpcDevice(Device):
         try:
             return action(session)
         except BaseException as error:
+            lost = session.was_lost(error)
             self.close()  # before the error goes, and with it objects of the device, which may hang
             if not isinstance(error, Exception):
                 raise
             reason = one_line(error)
+        if lost:
+            raise DeviceUnavailableError(f"the connection to {self.name} was lost during {what} ({reason})")
         raise MeasurementError(f"{what} failed on {self.name}: {reason}")

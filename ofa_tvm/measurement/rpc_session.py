@@ -12,7 +12,7 @@ import numpy as np
 import tvm
 from tvm import rpc
 
-from ofa_tvm.measurement.deadline import limit_receives, shut_connections, within
+from ofa_tvm.measurement.deadline import is_connected, limit_receives, shut_connections, within
 from ofa_tvm.measurement.device import Float32Array
 from ofa_tvm.measurement.device_info import INFO_FUNCTION, DeviceInfo
 from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
@@ -25,6 +25,8 @@ Result = TypeVar("Result")
 CONNECT_LIMIT_S = 15.0
 RECEIVE_MARGIN_S = 10.0
 MAX_RUNS_PER_SAMPLE = 1_000_000
+TOLD = "Error caught from RPC call"
+"""TVM puts it before what a device says of a failure; our servers say so, too, when a session's process has died."""
 CHEAP_FUNCTION = "tvm.rpc.server.workpath"
 """Any server has it: it puts a file's name behind that of a folder."""
 
@@ -67,6 +69,12 @@ class RpcSession:
     def close(self) -> None:
         """Cut the connection, also under a call that waits; the server ends the session's process."""
         shut_connections(self._offer.host, self._offer.port)
+
+    def was_lost(self, error: BaseException) -> bool:
+        """Whether a call failed because the connection broke, without a word from the device and in time."""
+        if isinstance(error, TimeoutError) or TOLD in str(error):
+            return False
+        return not is_connected(self._offer.host, self._offer.port)
 
     def time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
         """Samples in ms: a first estimate warms up and says how many runs make a sample."""

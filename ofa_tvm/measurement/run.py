@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
-from ofa_tvm.errors import DeviceError, MeasurementError
-from ofa_tvm.measurement.chunk import Chunk, Task
-from ofa_tvm.measurement.crew import Crew, Member, wait_a_little
+from ofa_tvm.measurement.chunk import Chunk, Failure, Proof, Task
+from ofa_tvm.measurement.connecting import MAX_THREADS, Connecting, wait_for_any
+from ofa_tvm.measurement.crew import Crew, wait_a_little
+from ofa_tvm.measurement.deferral import interrupts_deferred
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.job import Job, KernelJob
+from ofa_tvm.measurement.judgement import Judge
+from ofa_tvm.measurement.member import Member
 from ofa_tvm.measurement.protocol import MeasurementFailure, Outcome, host_versions, now
-from ofa_tvm.measurement.sources import Offer
 from ofa_tvm.measurement.task_queue import TaskQueue
 from ofa_tvm.targets import MeasurementProtocol
 
 MAX_ATTEMPTS = 3
-MAX_FAILURES = 2
-MAX_FAULTS = 2
-MAX_THREADS = 256
+
+Batch = list[tuple[int, Outcome]]
 
 
 class Run:
@@ -31,38 +32,53 @@ class Run:
     ----------
     deadline_s
         On the crew's clock: no chunk but the first is begun after it.
+    proof
+        That a device computes what it should; asked of each once before it measures.
     """
 
     def __init__(
-        self, crew: Crew, jobs: Sequence[Job], reference: KernelJob, protocol: MeasurementProtocol, deadline_s: float
+        self,
+        crew: Crew,
+        jobs: Sequence[Job],
+        reference: KernelJob,
+        protocol: MeasurementProtocol,
+        deadline_s: float,
+        proof: Proof | None,
     ) -> None:
         self._crew = crew
+        self._judge = Judge(crew, protocol)
         self._queue = TaskQueue(jobs)
         self._reference = reference
         self._protocol = protocol
         self._deadline_s = deadline_s
+        self._proof = proof
         self._begun = False
-        self._ready: deque[tuple[int, Outcome]] = deque()
-        self._connects: dict[Future[Device], Offer] = {}
-        self._chunks: dict[Future[None], Member] = {}
+        self._ready: Batch = []
+        self._chunks: dict[Future[None], tuple[Member, Chunk, Device]] = {}
         self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="farm")
+        self._connecting = Connecting(crew, self._pool)
 
-    def outcomes(self) -> Generator[tuple[int, Outcome], None, None]:
-        """Index and outcome of job after job; what is finished comes out before any error does."""
+    def batches(self) -> Generator[Batch, None, None]:
+        """Index and outcome of the jobs of chunk after chunk; what is finished comes out before any error does.
+
+        An interruption comes when the caller asks for the next batch, not while it has one in hand.
+        """
         self._crew.begin()
         try:
             while self._unfinished():
+                self._collect()
+                self._take_back_jobs()
                 self._call_devices()
-                self._give_up_missed()
                 self._hand_out()
-                self._await_event()
-                self._hand_out()  # the devices work on while the caller writes down what they gave
-                yield from self._take_ready()
+                if self._ready:  # the devices work on while the caller writes it down
+                    yield from self._deliver()
+                else:
+                    self._await_event()
         except GeneratorExit:
             raise
         except BaseException:
             self._salvage()
-            yield from self._take_ready()
+            yield from self._deliver()
             raise
         finally:
             self.stop()
@@ -70,81 +86,34 @@ class Run:
     def stop(self) -> None:
         """Cut the connections that are in use, and wait for their threads, which return then."""
         for member in self._crew.members:
-            if member.chunk is not None:
+            if member.at_work:
                 member.drop()
-        for offer in self._connects.values():
-            offer.cancel()
+        self._connecting.give_up()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        for future, offer in self._connects.items():
-            self._crew.connecting.pop(offer.identity, None)
-            if not future.cancelled() and future.exception() is None:
-                future.result().close()
+        self._connecting.forget()
         for member in self._crew.members:
-            member.chunk = member.missed_since = None
-        self._connects, self._chunks = {}, {}
+            member.chunk, member.missed_since, member.at_work = None, None, False
+        self._chunks = {}
 
     def _unfinished(self) -> bool:
         at_work = any(member.chunk is not None and member.chunk.tasks for member in self._crew.members)
-        return at_work or (len(self._queue) > 0 and not self._expired())
+        return at_work or bool(self._ready) or (len(self._queue) > 0 and not self._expired())
 
     def _expired(self) -> bool:
         return self._begun and self._crew.clock() > self._deadline_s
 
-    def _call_devices(self) -> None:
-        crew = self._crew
-        if len(self._queue) or any(member.missed_since is not None for member in crew.members):
-            for offer in crew.draw():
-                self._connects[self._pool.submit(offer.connect)] = offer
-            crew.check_absence(crew.limits.absence_s)
-
-    def _give_up_missed(self) -> None:
-        """Let others have the jobs of a device that doesn't come back; if there are none, it is waited for longer."""
-        crew = self._crew
-        for member in crew.members:
-            missed_since = member.missed_since
-            if missed_since is None or not crew.others(member):
-                continue
-            if crew.clock() - missed_since > crew.limits.return_s:
-                if member.chunk is not None:
-                    crew.say(f"{member.name} is gone; other devices take over its jobs")
-                self._return_tasks(member)
-                member.missed_since = None
-
-    def _hand_out(self) -> None:
-        crew = self._crew
-        at_work = set(self._chunks.values())
-        for member in [member for member in crew.connected if member not in at_work]:
-            if member.chunk is None:
-                member.chunk = Chunk([], member.successes) if member.on_trial else self._next_chunk(member)
-            if member.chunk is not None and member.device is not None:
-                future = self._pool.submit(member.chunk.advance, member.device, self._reference, self._protocol)
-                self._chunks[future] = member
-
-    def _next_chunk(self, member: Member) -> Chunk | None:
-        if self._expired():
-            return None
-        others = [other.name for other in self._crew.others(member)]
-        tasks = self._queue.take(member.name, [*others, *self._crew.connecting])
-        self._begun = self._begun or bool(tasks)
-        return Chunk(tasks, member.successes) if tasks else None
-
-    def _await_event(self) -> None:
-        crew = self._crew
-        futures: list[Future[Any]] = [*self._chunks, *self._connects]
-        missed = any(member.missed_since is not None for member in crew.members)
-        if not futures:
-            wait_a_little(crew.limits)
-        wait(futures, crew.limits.urgent_poll_s if missed else crew.limits.poll_s, FIRST_COMPLETED)
-        self._collect()
-
     def _collect(self) -> None:
-        """Take in what the threads have finished."""
-        for connect in [future for future in self._connects if future.done()]:
-            self._connected(connect, self._connects.pop(connect))
-        for chunk in [future for future in self._chunks if future.done()]:
-            member = self._chunks.pop(chunk)
-            chunk.result()
-            self._settle(member)
+        """Take in what the threads have finished, before anything else is decided."""
+        with interrupts_deferred():
+            self._connecting.collect()
+            for future in [future for future in self._chunks if future.done()]:
+                member, chunk, device = self._chunks.pop(future)
+                member.at_work = False
+                future.result()
+                self._settle(member, chunk, device)
+            for member in self._crew.members:
+                if member.condemned is not None and not member.at_work and self._crew.others(member):
+                    self._set_aside(member, member.condemned)
 
     def _salvage(self) -> None:
         """Take in what else is finished when something went wrong, and no second error."""
@@ -152,84 +121,96 @@ class Run:
             with contextlib.suppress(Exception):
                 self._collect()
 
-    def _connected(self, future: Future[Device], offer: Offer) -> None:
-        try:
-            device = future.result()
-        except DeviceError as error:
-            self._crew.refuse(offer, error)
-            return
-        known = {member.identity: member.name for member in self._crew.members}
-        member = self._crew.join(offer, device)
-        if member.chunk is not None and known.get(offer.identity) != device.name:
-            self._return_tasks(member)  # another device at the same address: its jobs begin anew
+    def _deliver(self) -> Generator[Batch, None, None]:
+        with interrupts_deferred():
+            batch, self._ready = self._ready, []
+            if batch:
+                yield batch
 
-    def _settle(self, member: Member) -> None:
+    def _take_back_jobs(self) -> None:
+        """Let others have the jobs of a device that doesn't come back; if there are none, it is waited for longer."""
+        crew, now_s = self._crew, self._crew.clock()
+        for member in crew.members:
+            if member.chunk is None or member.at_work or member.connected:
+                continue
+            if member.missed_since is None:
+                member.missed_since = now_s
+            given_up = bool(crew.others(member)) and now_s - member.missed_since > crew.limits.return_s
+            if given_up and member.chunk.tasks:
+                crew.say(f"{member.name} is gone; other devices take over its jobs")
+            if given_up or now_s < member.paused_until:
+                self._return_tasks(member)
+
+    def _call_devices(self) -> None:
+        crew = self._crew
+        if len(self._queue) or any(member.missed_since is not None for member in crew.members):
+            self._connecting.draw()
+            crew.check_absence(crew.limits.absence_s)
+
+    def _hand_out(self) -> None:
+        for member in self._crew.connected:
+            if member.at_work:
+                continue
+            if member.chunk is None:
+                member.chunk = self._next_chunk(member)
+            if member.chunk is not None and member.device is not None:
+                future = self._pool.submit(member.chunk.advance, member.device, self._reference, self._protocol)
+                self._chunks[future] = member, member.chunk, member.device
+                member.at_work = True
+
+    def _next_chunk(self, member: Member) -> Chunk | None:
+        """Jobs for a device, or none to test it."""
+        tasks: list[Task] = []
+        if not member.on_trial:
+            if self._expired():
+                return None
+            devices = 1 + len(self._crew.others(member)) + len(self._crew.connecting)
+            tasks = self._queue.take(devices, lambda task: self._judge.is_for_others(task, member))
+            if not tasks:
+                return None
+            self._begun = True
+        return Chunk(tasks, replace(member.tally), None if member.proven else self._proof)
+
+    def _await_event(self) -> None:
+        limits = self._crew.limits
+        futures: list[Future[Any]] = [*self._chunks, *self._connecting.pending]
+        missed = any(member.missed_since is not None for member in self._crew.members)
+        if not futures:
+            wait_a_little(limits)
+        wait_for_any(futures, limits.urgent_poll_s if missed else limits.poll_s)
+
+    def _settle(self, member: Member, chunk: Chunk, device: Device) -> None:
         """Decide on what a member has done of its chunk; if the chunk stays with it, it goes on."""
-        chunk, device = member.chunk, member.device
-        if chunk is None or device is None:
-            return
         self._take_failures(member, chunk, device)
-        why_unfit = self._why_unfit(member, chunk)
-        if why_unfit and self._crew.others(member):
+        member.proven = chunk.proof is None
+        why_unfit = self._judge.why_unfit(member, chunk)
+        if why_unfit is not None:
             self._set_aside(member, why_unfit)
         elif not chunk.tasks and not member.on_trial:
             member.chunk = None
-        elif chunk.is_whole and (not why_unfit or len(chunk.attempts) >= MAX_ATTEMPTS):
-            self._accept(member, chunk, device)
-        if not device.is_open and member.device is device:
-            member.missed_since = self._crew.clock()
+        elif self._judge.is_acceptable(chunk, MAX_ATTEMPTS):
+            self._ready.extend((task.index, measured) for task, measured in chunk.measurements(device))
+            self._judge.accept(member, chunk)
+            member.chunk, member.on_trial = None, False
 
     def _take_failures(self, member: Member, chunk: Chunk, device: Device) -> None:
-        member.successes = chunk.successes
-        for task, failure in chunk.take_failed(member.name):
-            task.failures.append(failure)
-            if len(task.failures) < MAX_FAILURES:
+        failed = chunk.take_failed(member.name)
+        if chunk.lost_during is not None and self._judge.loss_is_failure(chunk.lost_during):
+            failed.append(self._lost_too_often(member, chunk, chunk.lost_during))
+        member.tally = replace(chunk.tally)
+        for task, failure in failed:
+            if self._judge.add_failure(task, failure, member):
+                error = "; then ".join(map(str, task.failures))
+                versions = {**host_versions(), **device.versions}
+                self._ready.append((task.index, MeasurementFailure(error, member.name, now(), versions)))
+            else:
                 self._queue.retry(task, elsewhere=bool(self._crew.others(member)))
-                continue
-            error = "; then ".join(map(str, task.failures))
-            versions = {**host_versions(), **device.versions}
-            self._ready.append((task.index, MeasurementFailure(error, member.name, now(), versions)))
 
-    def _why_unfit(self, member: Member, chunk: Chunk) -> str | None:
-        if member.condemned is not None and self._crew.others(member):
-            return member.condemned
-        member.condemned = None
-        if chunk.reference_error is not None:
-            member.reference_failures += 1
-            if member.reference_failures < MAX_FAILURES:
-                return None  # the connection may have broken while nobody used it
-            if not self._crew.others(member):
-                raise MeasurementError(f"the reference kernel failed: {chunk.reference_error}")
-            return f"its reference kernel fails: {chunk.reference_error}"
-        member.reference_failures = 0
-        if chunk.is_whole and chunk.least_drift > self._protocol.max_drift:
-            return f"its reference kernel drifted by {chunk.least_drift:.1%}, more than {self._protocol.max_drift:.1%}"
-        return None
-
-    def _accept(self, member: Member, chunk: Chunk, device: Device) -> None:
-        for task, measurement in chunk.measurements(device):
-            self._ready.append((task.index, measurement))
-            self._blame(task)
-        if chunk.tasks:
-            member.pause_s = 0.0
-        member.references_ms.extend(chunk.references_ms)
-        member.chunk, member.on_trial = None, False
-
-    def _blame(self, task: Task) -> None:
-        """A job that succeeded in the end failed by the fault of the device where it failed before."""
-        for member in self._crew.members:
-            for failure in task.failures:
-                if failure.device == member.name and self._crew.others(member):
-                    member.faults[failure.streak] += 1
-                    if member.faults[failure.streak] >= MAX_FAULTS:
-                        self._condemn(member, f"jobs fail on it that succeed on others, the last: {failure.reason}")
-
-    def _condemn(self, member: Member, why: str) -> None:
-        """Set it aside, once it has ended what it does."""
-        if member in self._chunks.values():
-            member.condemned = why
-        elif member.connected or member.chunk is not None:
-            self._set_aside(member, why)
+    def _lost_too_often(self, member: Member, chunk: Chunk, task: Task) -> tuple[Task, Failure]:
+        del chunk.tasks[task.index]
+        chunk.tally.tried += 1
+        reason = f"lost {task.losses} times while it ran, the last: {chunk.lost}"
+        return task, Failure(member.name, chunk.tally.tried - 1, reason)
 
     def _set_aside(self, member: Member, why: str) -> None:
         self._return_tasks(member)
@@ -238,8 +219,4 @@ class Run:
     def _return_tasks(self, member: Member) -> None:
         if member.chunk is not None:
             self._queue.put_back(member.chunk.tasks.values())
-            member.chunk = None
-
-    def _take_ready(self) -> Iterator[tuple[int, Outcome]]:
-        while self._ready:
-            yield self._ready.popleft()
+            member.chunk = member.missed_since = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -18,14 +17,15 @@ from ofa_tvm.measurement.rpc_device import RpcDevice
 from ofa_tvm.measurement.tracker import (
     SessionOffer,
     TrackerAddress,
-    claim_device,
     request_device,
+    request_session,
     summarize,
     unavailable,
 )
 from ofa_tvm.targets import Target
 
 LOCAL_FREE_LIMIT_S = 10.0
+ID_LENGTH = 6
 
 
 class Offer(ABC):
@@ -34,7 +34,7 @@ class Offer(ABC):
     Attributes
     ----------
     identity
-        The same whenever the same device is offered.
+        Where it is: the same whenever the same server is offered.
     """
 
     identity: str
@@ -62,10 +62,15 @@ class DeviceSource(ABC):
         How many devices there can be at most; None for any number.
     needs_library
         Whether a job's library has to exist for it to be timed; a cost model reads only the workloads.
+    avoid
+        Devices by the identity of their offers that are not wanted for now; an offer may be one of them all the same.
     """
 
     limit: int | None = None
     needs_library: bool = True
+
+    def __init__(self) -> None:
+        self.avoid: set[str] = set()
 
     @abstractmethod
     def offer(self) -> Offer | None:
@@ -92,14 +97,19 @@ class TrackerSource(DeviceSource):
     """All devices with the target's key at a tracker that other people may use, too."""
 
     def __init__(self, target: Target, tracker: TrackerAddress) -> None:
+        super().__init__()
         self._target = target
         self._tracker = tracker
         self._names = _Names(target.device.key)
 
     @override
     def offer(self) -> Offer | None:
-        offer = claim_device(self._tracker, self._target.device.key)
-        if offer is None:
+        key = self._target.device.key
+        summary = summarize(self._tracker)
+        # The tracker gives out whichever it likes, and a claim keeps everybody else from the device for a while.
+        self._names.registered = set(summary.addresses.get(key, ()))
+        avoided = self.avoid & self._names.registered
+        if summary.free.get(key, 0) <= len(avoided) or (offer := request_session(self._tracker, key)) is None:
             return None
         address = f"{offer.host}:{offer.port}"
         return RpcOffer(self._target, offer, address, lambda info: self._names.of(info, address))
@@ -115,6 +125,7 @@ class LocalSource(DeviceSource):
     limit = 1
 
     def __init__(self, target: Target, farm: LocalFarm, name: str) -> None:
+        super().__init__()
         self._target = target
         self._farm = farm
         self._name = name
@@ -137,6 +148,7 @@ class NullSource(DeviceSource):
     needs_library = False
 
     def __init__(self, target: Target) -> None:
+        super().__init__()
         self._target = target
 
     @override
@@ -180,20 +192,32 @@ class _NullOffer(Offer):
 
 
 class _Names:
-    """Device names for records: two devices never share one, a device keeps its own."""
+    """Device names for records: two servers do not share one, a board keeps its own whatever its server's port.
+
+    Attributes
+    ----------
+    registered
+        Where there are servers now; the name of one that has gone may be taken over.
+    """
 
     def __init__(self, key: str) -> None:
+        self.registered: set[str] = set()
         self._key = key
         self._owners: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._given: dict[tuple[str, str], str] = {}
 
     def of(self, info: DeviceInfo | None, address: str) -> str:
-        """By what the device says about itself; by its address, too, if it says nothing that tells it from others."""
+        """By what the device says about itself; by its address, too, if that does not tell it from all others."""
         if info is None or not info.hostname:
             return f"{self._key} at {address}"
-        name = f"{self._key} {info.hostname}" + (f": {info.cpu_model}" if info.cpu_model else "")
-        with self._lock:
-            return name if self._owners.setdefault(name, address) == address else f"{name} at {address}"
+        name = f"{self._key} {info.hostname}" + (f" ({info.id[:ID_LENGTH]})" if info.id else "")
+        name += f": {info.cpu_model}" if info.cpu_model else ""
+        if (name, address) not in self._given:
+            taken = info.id is None or self._owners.get(name) in self.registered
+            self._given[name, address] = f"{name} at {address}" if taken else name
+            if not taken:
+                self._owners[name] = address
+        return self._given[name, address]
 
 
 def no_device(source: DeviceSource) -> DeviceUnavailableError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ofa_tvm.measurement.chunk import Task
 from ofa_tvm.measurement.job import Job
@@ -20,19 +20,14 @@ class TaskQueue:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def take(self, device: str, others: Iterable[str]) -> list[Task]:
-        """The next chunk for a device: smaller towards the end if there are other devices to finish with.
-
-        A task that failed on this device is left to the others, unless it failed on all of them.
-        """
-        others = set(others)
-        size = CHUNK_JOBS if not others else min(CHUNK_JOBS, max(1, len(self._tasks) // (2 * (len(others) + 1))))
+    def take(self, devices: int, is_for_others: Callable[[Task], bool]) -> list[Task]:
+        """The next chunk for one of so many devices: smaller towards the end if there are others to finish with."""
+        size = CHUNK_JOBS if devices < 2 else min(CHUNK_JOBS, max(1, len(self._tasks) // (2 * devices)))
         chunk: list[Task] = []
         passed: list[Task] = []
         while self._tasks and len(chunk) < size:
             task = self._tasks.popleft()
-            left_to_others = task.failed_on(device) and any(not task.failed_on(other) for other in others)
-            (passed if left_to_others else chunk).append(task)
+            (passed if is_for_others(task) else chunk).append(task)
         self._tasks.extendleft(reversed(passed))
         return chunk
 
@@ -41,5 +36,5 @@ class TaskQueue:
         self._tasks.extendleft(reversed(list(tasks)))
 
     def retry(self, task: Task, elsewhere: bool) -> None:
-        """Failed once: at once on another device, or else after all others."""
+        """Failed: at once on another device, or else after all others."""
         (self._tasks.appendleft if elsewhere else self._tasks.append)(task)

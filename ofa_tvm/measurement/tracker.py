@@ -8,7 +8,9 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from tvm.rpc import base
 
 from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError, UsageError
@@ -18,6 +20,9 @@ ANSWER_LIMIT_S = 5.0
 CLAIM_LIMIT_S = 1.0
 POLL_PERIOD_S = 0.05
 RETURN_LIMIT_S = 2.0
+MAX_ANSWER_BYTES = 1 << 20
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +92,18 @@ def summarize(address: TrackerAddress) -> TrackerSummary:
         Nothing there answers as a tracker does.
     """
     with _conversation(address) as tracker:
-        base.sendjson(tracker, [base.TrackerCode.SUMMARY])
-        code, summary = base.recvjson(tracker)
-        if code != base.TrackerCode.SUCCESS:
-            raise ValueError(f"answer {code}")
-        addresses: dict[str, tuple[str, ...]] = {}
-        for server in summary["server_info"]:
-            key = str(server["key"]).removeprefix("server:")
-            host, port = server["addr"]
-            addresses[key] = (*addresses.get(key, ()), f"{host}:{port}")
-        queues = {str(key): queue for key, queue in summary["queue_info"].items()}
-        return TrackerSummary(
-            registered={key: len(of_key) for key, of_key in addresses.items()},
-            free={key: int(queue["free"]) for key, queue in queues.items()},
-            pending={key: int(queue["pending"]) for key, queue in queues.items()},
-            addresses=addresses,
-        )
+        summary = tracker.ask([base.TrackerCode.SUMMARY], _SUMMARY, ANSWER_LIMIT_S)
+    addresses: dict[str, tuple[str, ...]] = {}
+    for server in summary.server_info:
+        key = server.key.removeprefix("server:")
+        host, port = server.addr
+        addresses[key] = (*addresses.get(key, ()), f"{host}:{port}")
+    return TrackerSummary(
+        registered={key: len(of_key) for key, of_key in addresses.items()},
+        free={key: queue.free for key, queue in summary.queue_info.items()},
+        pending={key: queue.pending for key, queue in summary.queue_info.items()},
+        addresses=addresses,
+    )
 
 
 def claim_device(address: TrackerAddress, key: str) -> SessionOffer | None:
@@ -125,16 +126,11 @@ def request_session(address: TrackerAddress, key: str) -> SessionOffer | None:
         As for `claim_device`.
     """
     with _conversation(address) as tracker:
-        base.sendjson(tracker, [base.TrackerCode.REQUEST, key, "", 1])
-        tracker.settimeout(CLAIM_LIMIT_S)
         try:
-            code, offer = base.recvjson(tracker)
+            host, port, match_key = tracker.ask([base.TrackerCode.REQUEST, key, "", 1], _OFFER, CLAIM_LIMIT_S)
         except TimeoutError:  # the tracker passes over a request whose connection is closed
             return None
-        if code != base.TrackerCode.SUCCESS:
-            raise ValueError(f"answer {code}")
-        host, port, match_key = offer
-        return SessionOffer(str(host), int(port), str(match_key))
+    return SessionOffer(host, port, match_key)
 
 
 def request_device(address: TrackerAddress, key: str, timeout_s: float) -> SessionOffer:
@@ -173,20 +169,89 @@ def unavailable(address: TrackerAddress, key: str, summary: TrackerSummary) -> s
     return f"no device {key!r} at tracker {address}, which has {summary}; type: {advice}"
 
 
+class _Queue(BaseModel):
+    free: int
+    pending: int
+
+
+class _Server(BaseModel):
+    key: str
+    addr: tuple[str, int]
+
+
+class _Summary(BaseModel):
+    queue_info: dict[str, _Queue]
+    server_info: list[_Server]
+
+
+_SUMMARY = TypeAdapter(tuple[int, _Summary])
+_OFFER = TypeAdapter(tuple[int, tuple[str, int, str]])
+
+
 @contextlib.contextmanager
-def _conversation(address: TrackerAddress) -> Iterator[socket.socket]:
+def _conversation(address: TrackerAddress) -> Iterator[_Conversation]:
     """A connection to the tracker, greeted; whatever goes wrong on it is the tracker's fault."""
     try:
         with socket.create_connection((address.host, address.port), timeout=ANSWER_LIMIT_S) as connection:
             # Both sides send a message in two parts; with these the second does not wait for 40 ms.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            connection.sendall(struct.pack("<i", base.RPC_TRACKER_MAGIC))
-            if struct.unpack("<i", base.recvall(connection, 4))[0] != base.RPC_TRACKER_MAGIC:
-                raise ValueError("something else listens there")
-            yield connection
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            conversation = _Conversation(connection)
+            conversation.greet()
+            yield conversation
+    except (OSError, ValueError) as error:
         raise TrackerUnreachableError(
             f"no RPC tracker answers at {address} ({error}); start one with scripts/start_rpc_tracker.sh"
             " or name another in OFA_TVM_TRACKER=HOST:PORT"
         ) from error
+
+
+class _Conversation:
+    """Questions and answers; whoever answers need not be a tracker."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def greet(self) -> None:
+        """Exchange TVM's magic number."""
+        magic = struct.pack("<i", base.RPC_TRACKER_MAGIC)
+        self._connection.sendall(magic)
+        if self._receive(len(magic), time.monotonic() + ANSWER_LIMIT_S) != magic:
+            raise ValueError("something else listens there")
+
+    def ask(self, question: list[Any], answer: TypeAdapter[tuple[int, Answer]], limit_s: float) -> Answer:
+        """What comes with the code of success, if it is whole in time.
+
+        Raises
+        ------
+        OSError, ValueError
+            It is not, or is nothing that a tracker says.
+        """
+        self._connection.settimeout(ANSWER_LIMIT_S)
+        base.sendjson(self._connection, question)
+        deadline = time.monotonic() + limit_s
+        (size,) = struct.unpack("<i", self._receive(4, deadline))
+        if not 0 < size <= MAX_ANSWER_BYTES:
+            raise ValueError(f"an answer of {size} bytes")
+        content = self._receive(size, deadline)
+        try:
+            code, told = answer.validate_json(content)
+        except ValidationError:
+            raise ValueError("not the answer of a tracker") from None
+        if code != base.TrackerCode.SUCCESS:
+            raise ValueError(f"answer {code}")
+        return told
+
+    def _receive(self, size: int, deadline: float) -> bytes:
+        """So many bytes, the last of them before the deadline."""
+        content = bytearray()
+        while len(content) < size:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("timed out")
+            self._connection.settimeout(left_s)
+            part = self._connection.recv(min(size - len(content), 1 << 16))
+            if not part:
+                raise ConnectionError("connection closed")
+            content += part
+        return bytes(content)

@@ -74,7 +74,7 @@ class SpaceProfiler:
         Raises
         ------
         NumericalMismatchError
-            A subnet computes on the device something else than PyTorch does.
+            A subnet computes something else than PyTorch does, on two devices or the only one.
         CompileError, MeasurementError, DeviceError, OutputError
             As `KernelBench.measure`.
         """
@@ -85,18 +85,21 @@ class SpaceProfiler:
             count = min(_SUBNETS_A_BUILD, _SUBNETS_A_DEVICE * max(1, bench.farm.connected))
             chunk, left = left[:count], left[count:]
             jobs = build_subnets(bench, self._supernet, chunk, schedules)
-            outcomes = bench.farm.measure_many(jobs, bench.reference, bench.target.measurement)
-            with contextlib.closing(outcomes):
-                for index, outcome in outcomes:
-                    bench.store.append(
-                        SubnetRecord(
-                            target=bench.target.name,
-                            architecture=chunk[index].to_dict(),
-                            kernels=schedules.digest(jobs[index].workloads),
-                            outcome=outcome,
-                        )
+            batches = bench.farm.measure_in_batches(jobs, bench.reference, bench.target.measurement)
+            with contextlib.closing(batches):
+                for batch in batches:
+                    bench.store.append_all(
+                        [
+                            SubnetRecord(
+                                target=bench.target.name,
+                                architecture=chunk[index].to_dict(),
+                                kernels=schedules.digest(jobs[index].workloads),
+                                outcome=outcome,
+                            )
+                            for index, outcome in batch
+                        ]
                     )
-                    on_done(1)
+                    on_done(len(batch))
 
     def measured_subnets(self, architectures: Iterable[Architecture]) -> dict[Architecture, float]:
         """Median latency in milliseconds of each subnet measured with today's kernels."""

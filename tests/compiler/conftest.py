@@ -99,6 +99,7 @@ class ScriptedSource(DeviceSource):
     needs_library = False
 
     def __init__(self, device: Device, connections: int) -> None:
+        super().__init__()
         self.device = device
         self.connections = connections
 

@@ -152,12 +152,13 @@ def test_a_tracker_killed_and_started_again_is_not_missed(
         site.tracker_process = site.start_tracker()
 
     jobs = some_jobs(kernel_job, 300)
-    jobs[150] = faulty_job("segfault")  # ends two sessions, for which the new tracker is needed
+    jobs[150] = faulty_job("segfault")  # ends sessions, for which the new tracker is needed
     outcomes = measure(farm, target, jobs, kernel_job, after=20, do=restart)
     crashed = outcomes.pop(150)
     assert isinstance(crashed, MeasurementFailure)
-    assert crashed.error.count("SIGSEGV") == 2
-    assert sum(f"failed on {device}: " in crashed.error for device in farm.devices) == 2
+    tries = crashed.error.count("SIGSEGV")
+    assert tries in (2, 3)
+    assert sum(f"failed on {device}: " in crashed.error for device in farm.devices) == tries
     assert len(outcomes) == 299
     assert all(isinstance(outcome, Measurement) for outcome in outcomes.values())
 
@@ -181,7 +182,7 @@ def test_a_kernel_that_never_ends_keeps_no_other_from_its_device(
     outcomes = measure(farm, target, jobs, kernel_job)
     hung = outcomes.pop(5)
     assert isinstance(hung, MeasurementFailure)
-    assert hung.error.count("no answer within 2 s") == 2
+    assert hung.error.count("no answer within 2 s") in (2, 3)
     assert len(outcomes) == 59
     assert all(isinstance(outcome, Measurement) for outcome in outcomes.values())
     assert not any("set aside" in line for line in said)

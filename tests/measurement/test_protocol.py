@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
-from ofa_tvm.measurement.chunk import Chunk, Task
+from ofa_tvm.measurement.chunk import Chunk, Tally, Task
 from ofa_tvm.measurement.device import Device, Float32Array
 from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
 from ofa_tvm.measurement.protocol import median_and_spread
@@ -62,7 +62,7 @@ class ScriptedDevice(Device):
 
 
 def _chunk(*functions: str) -> Chunk:
-    return Chunk([Task(index, _job(function)) for index, function in enumerate(functions)], successes=0)
+    return Chunk([Task(index, _job(function)) for index, function in enumerate(functions)], Tally())
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 10])
@@ -92,7 +92,7 @@ def test_a_chunk_is_measured_between_two_references():
 def test_speeding_up_is_drift_too(before_ms: float, after_ms: float):
     chunk = _chunk("a")
     chunk.advance(ScriptedDevice([before_ms, after_ms], {"a": (1.0,)}), REFERENCE, PROTOCOL)
-    assert chunk.least_drift == 0.5
+    assert chunk.best.drift == 0.5
 
 
 def test_the_attempt_with_the_least_drift_counts():
@@ -109,7 +109,8 @@ def test_a_failed_job_leaves_the_chunk():
     device, chunk = ScriptedDevice([1.0], {"a": (1.0,), "bad": MeasurementError("crashed")}), _chunk("a", "bad")
     chunk.advance(device, REFERENCE, PROTOCOL)
     ((task, failure),) = chunk.take_failed("scripted")
-    assert (task.index, failure.reason, failure.streak) == (1, "crashed", 1)
+    assert (task.index, failure.reason, failure.number) == (1, "crashed", 1)
+    assert chunk.tally == Tally(tried=2, last_success=0)
     assert [task.index for task, _ in chunk.measurements(device)] == [0]
     assert chunk.take_failed("scripted") == []
 
@@ -120,12 +121,13 @@ def test_a_lost_device_ends_the_attempt_and_the_next_connection_goes_on():
     chunk.advance(lost, REFERENCE, PROTOCOL)
     assert not lost.is_open
     assert not chunk.is_whole
-    chunk.take_failed("scripted")
-    back = ScriptedDevice([1.0], {"c": (1.0,)})
+    assert (chunk.lost, chunk.lost_during) == ("unplugged", chunk.tasks[1])
+    assert chunk.take_failed("scripted") == []
+    back = ScriptedDevice([1.0], {"b": (1.0,), "c": (1.0,)})
     chunk.advance(back, REFERENCE, PROTOCOL)
-    assert back.calls == ["c", "reference"]
+    assert back.calls == ["reference", "b", "c", "reference"]
     assert chunk.is_whole
-    assert [task.index for task, _ in chunk.measurements(back)] == [0, 2]
+    assert [task.index for task, _ in chunk.measurements(back)] == [0, 1, 2]
 
 
 def test_a_reference_that_fails_is_told_and_tried_again():

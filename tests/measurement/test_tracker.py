@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tvm.rpc import base
 
 from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError, UsageError
 from ofa_tvm.measurement.devices import cpu_model, open_farm
+from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.tracker import TrackerAddress, claim_device, request_device, request_session, summarize
 from ofa_tvm.targets import Target
 
@@ -102,7 +107,7 @@ def test_device_at_a_tracker_measures(
     with open_farm(target, str(tracker)) as farm:
         measurement = farm.measure(kernel_job("double"), kernel_job("double"), target.measurement)
         assert farm.devices == (measurement.device,)
-        assert measurement.device == f"board {socket.gethostname()}: {cpu_model()}"
+        assert measurement.device == name_at(farm, tracker, device_key)
         assert measurement.versions["device apache-tvm"] == measurement.versions["apache-tvm"]
 
 
@@ -112,7 +117,7 @@ def test_local_uses_a_free_local_device_of_a_running_tracker(
     monkeypatch.setenv("OFA_TVM_TRACKER", str(tracker))
     _await_free(tracker, device_key)
     with open_farm(_with_key(quick_target("local"), device_key)) as farm:
-        assert farm.name == f"board {socket.gethostname()}: {cpu_model()}"
+        assert farm.name == name_at(farm, tracker, device_key)
 
 
 def test_local_starts_its_own_when_the_tracker_has_no_local_device(
@@ -174,10 +179,82 @@ def test_something_else_at_the_port_is_no_tracker(monkeypatch: pytest.MonkeyPatc
         summarize(TrackerAddress("127.0.0.1", port))
 
 
+GARBAGE = {
+    "a list of queues": b'[0,{"server_info":[],"queue_info":[]}]',
+    "a queue that is a number": b'[0,{"server_info":[],"queue_info":{"a":1}}]',
+    "no summary": b"[0,[]]",
+    "brackets": b"[" * 200_000,
+    "infinity": b'[0,{"server_info":[],"queue_info":{"a":{"free":Infinity,"pending":0}}}]',
+    "an address that is a number": b'[0,{"server_info":[{"key":"server:k","addr":5}],"queue_info":{}}]',
+    "no code": b'{"server_info":[],"queue_info":{}}',
+    "another code": b'[-1,{"server_info":[],"queue_info":{}}]',
+    "bytes": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE)
+def test_an_answer_that_is_garbage_is_no_trackers(content: bytes):
+    with (
+        _answering(struct.pack("<i", len(content)) + content) as address,
+        pytest.raises(TrackerUnreachableError) as told,
+    ):
+        summarize(address)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("size", [-5, 0, 1 << 21, (1 << 31) - 1])
+def test_an_answer_of_absurd_length_is_no_trackers(size: int):
+    with _answering(struct.pack("<i", size)) as address, pytest.raises(TrackerUnreachableError, match=f" {size} bytes"):
+        summarize(address)
+
+
+def test_an_answer_has_one_limit_however_slowly_it_comes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ofa_tvm.measurement.tracker.ANSWER_LIMIT_S", 0.5)
+    content = b'[0,{"server_info":[],"queue_info":{}}]'
+    with (
+        _answering(struct.pack("<i", len(content)) + content, period_s=0.1) as address,
+        pytest.raises(TrackerUnreachableError, match="timed out"),
+    ):
+        summarize(address)
+
+
+@contextlib.contextmanager
+def _answering(answer: bytes, period_s: float = 0.0) -> Iterator[TrackerAddress]:
+    """Something that greets as a tracker does, and gives this answer to any question, byte by byte if there is time."""
+    ended = threading.Event()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as client:
+            client.sendall(struct.pack("<i", base.RPC_TRACKER_MAGIC))
+            for part in [answer] if not period_s else [bytes([byte]) for byte in answer]:
+                client.sendall(part)
+                ended.wait(period_s)
+            ended.wait(20)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield TrackerAddress("127.0.0.1", listener.getsockname()[1])
+        finally:
+            ended.set()
+            thread.join()
+
+
 @pytest.mark.parametrize("text", ["", "9190", "host:", "host:port", "host:0", "host:70000"])
 def test_malformed_address_is_a_usage_error(text: str):
     with pytest.raises(UsageError, match="HOST:PORT"):
         TrackerAddress.parse(text)
+
+
+def name_at(farm: Farm, tracker: TrackerAddress, key: str) -> str:
+    """Of this host as a device: with what tells it from other hosts of its name."""
+    (device,) = farm.open_devices
+    assert device.info is not None
+    if device.info.id is None:
+        (address,) = summarize(tracker).addresses[key]
+        return f"board {socket.gethostname()}: {cpu_model()} at {address}"
+    return f"board {socket.gethostname()} ({device.info.id[:6]}): {cpu_model()}"
 
 
 def _with_key(target: Target, key: str) -> Target:

@@ -114,15 +114,15 @@ def start(board: Board, tracker: TrackerAddress, say: Callable[[str], None], *, 
     """
     with board_lock(board.name, say):
         _require_reachable(board, tracker)
+        if not board.folder:
+            raise BoardSetUpError(_not_set_up(board))
         board = with_ports_of(board)
         with (
             connect(board.address, known_hosts=known_hosts_file(), identity=board.identity) as connection,
             contextlib.ExitStack() as undo,
         ):
-            if not board.folder or connection.run(f"test -e {shlex.quote(board.folder)}/complete", PROBE_LIMIT_S).code:
-                raise BoardSetUpError(
-                    f"{board.name} is not set up, or no longer as this version needs it; type: {setup_command(board)}"
-                )
+            if connection.run(f"test -e {shlex.quote(board.folder)}/complete", PROBE_LIMIT_S).code:
+                raise BoardSetUpError(_not_set_up(board))
             service = service_of(connection, board)
             board = with_port(board, connection, service)
             if board.lan:
@@ -212,6 +212,10 @@ def remove(board: Board, say: Callable[[str], None], *, forget: bool = False) ->
 def service_of(connection: SshConnection, board: Board) -> Service:
     """What keeps the RPC server of this board running."""
     return SystemdService(connection, board) if board.systemd else ShellService(connection, board)
+
+
+def _not_set_up(board: Board) -> str:
+    return f"{board.name} is not set up, or no longer as this version needs it; type: {setup_command(board)}"
 
 
 def _require_reachable(board: Board, tracker: TrackerAddress) -> None:

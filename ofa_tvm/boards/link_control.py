@@ -81,11 +81,19 @@ def end_process(process: psutil.Process) -> None:
 def _ends(process: psutil.Process) -> bool:
     """Whether it ends in time; a process whose parent has not yet taken note has ended, too."""
     deadline = time.monotonic() + STOP_LIMIT_S
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while not _has_ended(process):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
     return True
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """The last of its threads closes what it had open, such as its port."""
+    if not process.is_running():
+        return True
+    return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
 
 
 def _spawn(board: Board, tracker: TrackerAddress, tethered: bool, log: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,12 +18,15 @@ import pytest
 from tvm import rpc
 
 from ofa_tvm.boards import lifecycle
-from ofa_tvm.boards.lifecycle import seen_at, start, stop
+from ofa_tvm.boards.inventory import take_inventory
+from ofa_tvm.boards.lifecycle import remove, seen_at, start, stop
 from ofa_tvm.boards.link_control import link_status, start_link, stop_link
 from ofa_tvm.boards.link_state import link_file
+from ofa_tvm.boards.locks import try_lock
 from ofa_tvm.boards.provisioning import set_up
-from ofa_tvm.boards.registry import Board, load_board, save_board, try_lock
-from ofa_tvm.boards.service import server_command
+from ofa_tvm.boards.registry import Board, load_board, save_board
+from ofa_tvm.boards.service import ShellService, server_command
+from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.errors import (
     BoardSetUpError,
     BoardUnreachableError,
@@ -30,6 +34,7 @@ from ofa_tvm.errors import (
     HostKeyError,
     TrackerUnreachableError,
 )
+from ofa_tvm.files import shipped_folder
 from ofa_tvm.measurement.tracker import TrackerAddress
 
 from .conftest import SshBoard, Tracker, ip, links, wait_until
@@ -343,7 +348,7 @@ def test_no_tracker_is_said_first(ready: Board, say: Say):
 
 def test_board_that_was_not_set_up(ssh_board: SshBoard, board: Board, tracker: Tracker, say: Say):
     ssh_board.connect().close()
-    with pytest.raises(BoardSetUpError, match="devices setup bench --ssh root@"):
+    with pytest.raises(BoardSetUpError, match=r"devices setup rasp4 --ssh root@.* --name bench --identity"):
         start(board, tracker.address, say)
 
 
@@ -392,14 +397,142 @@ def test_tracker_of_another_host_is_for_the_lan(ready: Board, say: Say, ssh_boar
         tracker.kill()
 
 
-def test_server_that_cannot_start_says_why(ready: Board, tracker: Tracker, say: Say, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lifecycle, "SEEN_LIMIT_S", 5.0)
-    monkeypatch.setattr(
-        lifecycle, "server_command", lambda board, tracker: [*server_command(board, tracker), "--threads", "none"]
-    )
-    with pytest.raises(BoardSetUpError, match=r"not seen at tracker .*ended with code 2"):
+def test_server_that_cannot_start_says_why_and_leaves_nothing(
+    ready: Board, tracker: Tracker, ssh_board: SshBoard, say: Say, monkeypatch: pytest.MonkeyPatch
+):
+    """Long before the limit, in its own words, not those of its supervisor."""
+    monkeypatch.setattr(lifecycle, "server_command", lambda *_: ["sh", "-c", "echo the real reason >&2; exit 3"])
+    before = {process.pid for process in ssh_board.processes()}
+    with pytest.raises(BoardSetUpError, match="ends at once, every time: the real reason"):
         start(ready, tracker.address, say)
-    stop(ready, say)
+    wait_until(lambda: {process.pid for process in ssh_board.processes()} <= before)
+    assert not list(ssh_board.home.rglob("run/*")) + list(ssh_board.home.rglob("links/*"))
+    assert not _links_of(ready)
+    assert link_status(ready) is None
+
+
+def test_failed_start_leaves_alone_what_ran_before(
+    started: Board, tracker: Tracker, ssh_board: SshBoard, say: Say, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lifecycle, "SEEN_LIMIT_S", 0.0)
+    monkeypatch.setattr(lifecycle, "seen_at", lambda *_: False)
+    with pytest.raises(BoardSetUpError, match="not seen at tracker"):
+        start(started, tracker.address, say)
+    assert _servers(ssh_board, started)
+    assert link_status(started).state == "up"
+
+
+def test_stop_amid_a_pause_of_the_supervisor_leaves_nothing(
+    connection: SshConnection, board: Board, ssh_board: SshBoard
+):
+    folder = ssh_board.home / "x"
+    folder.mkdir()
+    (folder / "supervise.sh").write_bytes((shipped_folder("rpc") / "provisioning" / "supervise.sh").read_bytes())
+    service = ShellService(connection, board.model_copy(update={"folder": str(folder)}))
+    service.start(["sh", "-c", "exit 3"])
+    wait_until(lambda: service.status().failures >= 2)
+    service.stop()
+    assert not ssh_board.processes("sleep") + ssh_board.processes("supervise.sh")
+
+
+@pytest.mark.parametrize("program", ["setsid", "mkfifo"])
+def test_board_without_a_program_that_starting_takes(
+    connection: SshConnection, board: Board, ssh_board: SshBoard, program: str
+):
+    few = ssh_board.home / "bin"
+    few.mkdir()
+    for name in {"sed", "cut", "sleep", "mkdir", "rm", "setsid", "mkfifo"} - {program}:
+        (few / name).symlink_to(shutil.which(name))
+    board = board.model_copy(update={"folder": str(ssh_board.home / "x")})
+    service = ShellService(connection, board)
+    monkeyed = connection.run
+    connection.run = lambda command, limit_s: monkeyed(f"PATH={few}; {command}", limit_s)
+    with pytest.raises(BoardSetUpError, match=f"no program {program}; util-linux"):
+        service.start(["true"])
+
+
+def test_two_hosts_use_a_board_side_by_side(
+    started: Board, tracker: Tracker, ssh_board: SshBoard, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Each has its server, its link and its runtime, although both call the board the same."""
+    first = psutil.Process(link_status(started).pid)
+    monkeypatch.setenv("OFA_TVM_STATE", str(tmp_path / "other host"))
+    theirs = start(_set_up(ssh_board, _fresh(started), say, "python"), tracker.address, say)
+    assert tracker.free() == 2
+    assert len(ssh_board.sessions()) == 2
+    assert _servers(ssh_board, started)
+    assert Path(started.folder).is_dir()
+    stop(theirs, say)
+    monkeypatch.undo()
+    wait_until(lambda: tracker.free() == 1)
+    assert first.is_running()
+
+
+def _fresh(board: Board) -> Board:
+    return board.model_copy(update={"port": 0, "tracker_port": 0, "folder": ""})
+
+
+def test_link_to_another_machine_ends_and_its_reason_is_kept(started: Board, ssh_board: SshBoard):
+    process = psutil.Process(link_status(started).pid)
+    for name in ("host", "host.pub"):
+        (ssh_board.folder / name).unlink()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", ssh_board.folder / "host"], check=True)
+    for session in ssh_board.processes("sshd"):
+        session.kill()
+    ssh_board.start()
+    wait_until(lambda: not process.is_running())
+    assert link_status(started) is None
+    (status,) = take_inventory(TrackerAddress("127.0.0.1", 1)).boards
+    assert status.state == "link ended"
+    assert "has changed" in status.reason
+
+
+def test_reason_of_the_last_try_is_told(started: Board, ssh_board: SshBoard):
+    for process in ssh_board.processes("sshd"):
+        process.kill()
+    wait_until(lambda: (link := link_status(started)) and "refuses connections" in link.reason)
+
+
+def test_link_is_known_although_the_clock_was_set(started: Board, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: 1.0)
+    assert link_status(started).state == "up"
+
+
+def test_removed_board_leaves_nothing_there_and_here(
+    started: Board, tracker: Tracker, ssh_board: SshBoard, say: Say, state: Path
+):
+    before = {process.pid for process in ssh_board.sessions()}
+    remove(started, say)
+    wait_until(lambda: not _servers(ssh_board, started) and not before & {each.pid for each in ssh_board.sessions()})
+    assert not list(ssh_board.home.rglob("ofa_tvm/*"))
+    assert "".join(path.read_text() for path in state.rglob("*") if path.is_file()) == ""
+    assert not _links_of(started)
+
+
+def test_removed_board_leaves_what_others_use(
+    started: Board, tracker: Tracker, ssh_board: SshBoard, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as other_host:
+        other_host.setenv("OFA_TVM_STATE", str(tmp_path / "other host"))
+        theirs = _set_up(ssh_board, _fresh(started), say)
+        assert theirs.folder == started.folder
+        remove(theirs, say)
+    assert (Path(started.folder) / "complete").exists()
+    wait_until(lambda: _serves(tracker))
+
+
+def test_board_that_is_off_is_removed_only_if_it_may_stay_as_it_is(
+    ready: Board, ssh_board: SshBoard, say: Say, state: Path
+):
+    for process in ssh_board.processes():
+        process.kill()
+    with pytest.raises(BoardUnreachableError, match="devices remove bench --forget"):
+        remove(ready, say)
+    assert load_board(ready.name) == ready
+    steps: list[str] = []
+    remove(ready, steps.append, forget=True)
+    assert "what is on bench stays there" in steps[0]
+    assert not list((state / "boards").iterdir())
 
 
 def test_board_that_forwards_no_ports(ready: Board, tracker: Tracker, ssh_board: SshBoard, say: Say):

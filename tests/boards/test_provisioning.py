@@ -145,6 +145,20 @@ def test_broken_set_up_is_done_again(
 
 
 @pytest.mark.slow
+def test_interrupted_set_up_leaves_nothing_there(
+    connection: SshConnection, board: Board, ssh_board: SshBoard, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(*_: object) -> None:
+        assert list(ssh_board.home.rglob("libtvm_runtime.so"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(provisioning, "_install", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        set_up(connection, board, lambda _: None, runtime="native")
+    assert not list(ssh_board.home.rglob("native-*"))
+
+
+@pytest.mark.slow
 def test_disk_that_fills_up_leaves_nothing_and_says_so(
     connection: SshConnection, board: Board, ssh_board: SshBoard, monkeypatch: pytest.MonkeyPatch
 ):

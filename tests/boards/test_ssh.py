@@ -172,6 +172,16 @@ def test_command_has_a_limit(connection: SshConnection):
     assert connection.run("echo still here", 10).stdout == "still here\n"
 
 
+def test_command_that_passes_its_limit_ends_with_all_it_started(connection: SshConnection, ssh_board: SshBoard):
+    with pytest.raises(BoardUnreachableError, match="within 1 s"):
+        connection.run("trap '' TERM; sleep 1234 & sleep 1234; sleep 1234", 1)
+    wait_until(lambda: not ssh_board.processes("1234"))
+
+
+def test_command_whose_output_begins_like_our_own_first_line(connection: SshConnection):
+    assert connection.run("echo pid=1; echo 2", 10).stdout == "pid=1\n2\n"
+
+
 def test_killed_command(connection: SshConnection):
     assert connection.run("kill -9 $$", 10).code == 137
 

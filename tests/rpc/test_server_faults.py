@@ -40,7 +40,7 @@ WRONG_ANSWERS: dict[str, tuple[int, list[bytes]]] = {
         + [framed(b"0 and more")[:6]],
     ),
     "to the offer": (2, [framed(b"[0]"), framed(b"-1")]),
-    "to the question": (3, [framed(b"0"), framed(b'{"board": 1}'), framed(b"[" * 200_000), framed(b'["unfinished')]),
+    "to the question": (3, [framed(b"0"), framed(b'{"board": 1}'), framed(b'["unfinished')]),
 }
 
 # Connects as a client does, says so, and stays till its standard input ends.

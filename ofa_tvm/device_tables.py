@@ -83,7 +83,5 @@ _CHECKED: dict[str, Callable[[DeviceReport], str]] = {
     "governor": _of_info(lambda info: info.governor or "unknown"),
     "RPC round trip": lambda report: _number(report.round_trip_ms, "ms", 3),
     "reference kernel": lambda report: _number(report.kernel_ms, "ms", 4),
-    "its error against numpy": lambda report: (
-        "unknown" if report.kernel_error is None else f"{report.kernel_error:.1e}"
-    ),
+    "its error against numpy": lambda report: _error(report.kernel_error),
 }

@@ -455,17 +455,18 @@ def test_two_hosts_use_a_board_side_by_side(
     started: Board, tracker: Tracker, ssh_board: SshBoard, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Each has its server, its link and its runtime, although both call the board the same."""
-    first = psutil.Process(link_status(started).pid)
-    monkeypatch.setenv("OFA_TVM_STATE", str(tmp_path / "other host"))
-    theirs = start(_set_up(ssh_board, _fresh(started), say, "python"), tracker.address, say)
-    assert tracker.free() == 2
-    assert len(ssh_board.sessions()) == 2
-    assert _servers(ssh_board, started)
-    assert Path(started.folder).is_dir()
-    stop(theirs, say)
-    monkeypatch.undo()
+    first = ssh_board.sessions()
+    with monkeypatch.context() as other_host:
+        other_host.setenv("OFA_TVM_STATE", str(tmp_path / "other host"))
+        theirs = start(_set_up(ssh_board, _fresh(started), say, "python"), tracker.address, say)
+        assert tracker.free() == 2
+        wait_until(lambda: len(ssh_board.sessions()) == 2)
+        assert _servers(ssh_board, started)
+        assert Path(started.folder).is_dir()
+        stop(theirs, say)
     wait_until(lambda: tracker.free() == 1)
-    assert first.is_running()
+    wait_until(lambda: ssh_board.sessions() == first)
+    assert link_status(started).state == "up"
 
 
 def _fresh(board: Board) -> Board:

@@ -48,7 +48,15 @@ def test_files_only_needs_no_library_that_runs(bundle, forge, command):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("verify", "nowhere"), ("show", "nowhere"), ("run", "nowhere", "x.png"), ("verify",), ("polish", "x"), ()],
+    [
+        ("verify", "nowhere"),
+        ("show", "nowhere"),
+        ("run", "nowhere", "x.png"),
+        ("verify",),
+        ("verify", "x", "--emulate"),
+        ("polish", "x"),
+        (),
+    ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(command, arguments):
     done = command("-m", "ofa_tvm.bundle", *arguments)

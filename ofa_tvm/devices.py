@@ -17,7 +17,6 @@ from ofa_tvm.errors import OfaTvmError, UsageError
 from ofa_tvm.targets import Target, emulated_variant, load_target
 
 if TYPE_CHECKING:
-    from ofa_tvm.boards.address import SshAddress
     from ofa_tvm.boards.registry import Board
     from ofa_tvm.measurement.tracker import TrackerAddress
 
@@ -116,36 +115,16 @@ def setup(
     """
     from ofa_tvm.boards.lifecycle import install
     from ofa_tvm.boards.lifecycle import start as start_board
-    from ofa_tvm.boards.ports import known_board
-    from ofa_tvm.boards.registry import Board, check_name
+    from ofa_tvm.boards.registry import board_names
+    from ofa_tvm.boards.wanted import wanted_board
     from ofa_tvm.measurement.tracker import summarize
 
     device_target = load_target(target)
-    if device_target.device.kind != "rpc":
-        raise UsageError(
-            f"target {device_target.name!r} needs no board: its device.kind is {device_target.device.kind}"
-        )
-    name = name or device_target.name
-    check_name(name)
-    known = known_board(name)
-    address = _ssh_address(device_target, ssh, known)
+    board = wanted_board(device_target, name=name, ssh=ssh, identity=identity, systemd=systemd, lan=lan)
     trackers_address = _tracker(device_target, tracker)
     if start_it:
         summarize(trackers_address)  # better known before the installation than after it
-    board = Board(
-        name=name,
-        target=device_target.name,
-        key=device_target.device.key,
-        user=address.user,
-        host=address.host,
-        ssh_port=address.port,
-        identity=identity.absolute() if identity else (known.identity if known else None),
-        lan=(known is not None and known.lan) if lan is None else lan,
-        systemd=(known is not None and known.systemd) if systemd is None else systemd,
-        threads=device_target.threads,
-        emulated=device_target.emulated,
-    )
-    runtime = runtime or (known.runtime if known else "auto")
+    runtime = runtime or (board.runtime if board.name in board_names() else "auto")
     with _CopyBar() as bar:
         board, changed = install(
             board, say, runtime=runtime, accept_fingerprint=accept_host_key, progress=bar.show
@@ -272,25 +251,6 @@ def _stop(board: Board) -> Board:
     else:
         stop_board(board, say)
     return board
-
-
-def _ssh_address(target: Target, ssh: str | None, known: Board | None) -> SshAddress:
-    """As given, else where the board was before, else where the target says."""
-    from ofa_tvm.boards.address import SshAddress
-
-    address = SshAddress.parse(ssh) if ssh else None
-    if known and address not in (None, known.address):
-        raise UsageError(
-            f"{known.name} is the board at {known.address}, not the one at {address}; give this one another name"
-            f" (--name), or forget the other: python -m ofa_tvm.devices remove {known.name}"
-        )
-    if known:
-        return known.address
-    if address:
-        return address
-    if target.device.ssh is None:
-        raise UsageError(f"where is the board? target {target.name!r} names no device.ssh; add --ssh USER@HOST[:PORT]")
-    return SshAddress.parse(target.device.ssh)
 
 
 def _tracker(target: Target, tracker: str | None) -> TrackerAddress:

@@ -62,6 +62,7 @@ class SystemdService:
         mv "$units/{self._unit}.new" "$units/{self._unit}"
         systemd daemon-reload
         systemd enable -q {self._unit}
+        systemd reset-failed {self._unit} 2>/dev/null || true  # also the count of its restarts
         systemd restart {self._unit}
         """
         result = self._run(steps)

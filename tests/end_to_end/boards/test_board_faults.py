@@ -111,9 +111,12 @@ def goes_on(site, all_there, eventually):
 def assert_left_in_peace(site, eventually):
     """One RPC server without a session, and no file of one."""
     board = site.board(f"{TARGET}-1")
-    eventually(lambda: site.free() == 1)
-    eventually(lambda: len(named(board, "rpc-server --")) == 1)
-    eventually(lambda: not list((board.folder / "upper/tmp").glob("*")))
+    files = board.folder / "upper/tmp"
+    with contextlib.suppress(AssertionError):  # to say below what it is that is left
+        eventually(lambda: site.free() == 1 and len(named(board, "rpc-server --")) == 1 and not [*files.glob("*")])
+    assert site.free() == 1
+    assert len(left := [process.cmdline() for process in named(board, "rpc-server --")]) == 1, left
+    assert [path.name for path in files.glob("*")] == []
 
 
 def named(board, text):

@@ -30,9 +30,8 @@ def locked(folder: Path, what: str, say: Say = lambda _: None) -> Iterator[None]
         try:
             stack.enter_context(folder_locked(folder, what, say))
         except OutputError as error:
-            raise EmulationError(
-                f"cannot use {folder} for emulated boards: {error.__cause__ or error}; name another place"
-            ) from error
+            reason = getattr(error.__cause__, "strerror", None) or error
+            raise EmulationError(f"cannot use {folder} for emulated boards: {reason}; name another place") from error
         yield
 
 

@@ -24,6 +24,8 @@ app = console.new_app(
     "python -m ofa_tvm.bundle show out/rasp4-30ms --json",
 )
 
+_EMULATED = " (computed or emulated, not measured on hardware)"
+
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The bundle.", show_default=False)]
 Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG or JPEG.", show_default=False)]
 FilesOnly = Annotated[bool, typer.Option("--files-only", help="Only check the files, as for another CPU's bundle.")]
@@ -74,7 +76,7 @@ def verify(
 
                 tracker = str(stack.enter_context(emulated_farm(device_target, say)))
             report = verify_on_device(directory, device_target, tracker, say)
-    emulated = " (emulated)" if report.emulated else ""
+    emulated = _EMULATED * report.emulated
     rows = {
         "files with the right digest": report.files,
         "sample output reproduced": f"relative error {report.relative_error:.1e}, tolerance {report.tolerance:.0e}",
@@ -106,6 +108,7 @@ def show(directory: Directory, as_json: console.JsonOption = False) -> None:
 
     manifest = read_manifest(directory)
     latency, accuracy = manifest.latency, manifest.accuracy
+    emulated = _EMULATED * (latency.measured.emulated or manifest.target.emulated)
     rows = {
         "target": manifest.target.name,
         "architecture": Architecture.from_dict(manifest.architecture),
@@ -113,7 +116,7 @@ def show(directory: Directory, as_json: console.JsonOption = False) -> None:
         "classes": len(manifest.class_names),
         "latency budget": f"{latency.budget_ms:g} ms",
         "predicted latency": f"{latency.predicted_ms:.4g} ms",
-        "measured latency": f"{latency.measured.median_ms:.4g} ms on {latency.measured.device}",
+        "measured latency": f"{latency.measured.median_ms:.4g} ms on {latency.measured.device}{emulated}",
         "predicted accuracy": f"{accuracy.predicted:.1%}",
         "measured accuracy": f"{accuracy.measured:.1%} on {accuracy.images} images",
         "created": manifest.created.isoformat(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import platform
 import re
 import shutil
 import signal
@@ -90,7 +91,7 @@ def test_a_tracker_that_was_started_is_used(commands, supernet, profiled):
             by_option = commands.succeed(*profile, "--tracker", address)
             by_variable = commands.succeed(*profile, OFA_TVM_TRACKER=address)
             for run in (by_option, by_variable):
-                assert run.result["device"] == f"local by RPC tracker {address}"
+                assert run.result["device"].startswith(f"local {platform.node()}")
             assert server.poll() is None
         tracker.send_signal(signal.SIGINT)
         assert tracker.wait(timeout=60) == 0

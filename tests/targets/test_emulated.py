@@ -22,7 +22,7 @@ def test_variant_of_a_board(name: str):
         assert getattr(variant, same) == getattr(board, same)
     protocol = variant.measurement
     assert (protocol.repeats, protocol.min_repeat_ms, protocol.cooldown_ms) == (3, 1.0, 0.0)
-    assert (protocol.max_drift, protocol.timeout_s) == (1.0, 60.0)
+    assert (protocol.max_drift, protocol.timeout_s) == (1000.0, 60.0)
     assert Target.model_validate(variant.model_dump()) == variant
 
 

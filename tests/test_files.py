@@ -87,6 +87,21 @@ def test_records_round_trip(tmp_path):
     assert files.read_json_lines(path) == records
 
 
+def test_many_records_are_written_at_once_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "records.jsonl"
+    files.append_json_lines(path, [{"a": 1}, {"b": 2}])
+    files.append_json_lines(path, [])
+    assert files.read_json_lines(path) == [{"a": 1}, {"b": 2}]
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        files.append_json_lines(path, [{"c": 3}, {"d": 4}])
+    assert files.read_json_lines(path) == [{"a": 1}, {"b": 2}]
+
+
 @given(st.integers(min_value=1, max_value=80))
 def test_a_torn_last_line_is_left_out_and_then_cut_off(tmp_path_factory, kept):
     path = tmp_path_factory.mktemp("torn") / "records.jsonl"

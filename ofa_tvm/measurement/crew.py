@@ -153,6 +153,13 @@ class Crew:
         member.pardon()
         self.say(f"{member.name} is set aside for {member.pause_s:.0f} s: {why}")
 
+    def look(self) -> float:
+        """Note who is there now; to be called now and then. What time it is."""
+        now = self.clock()
+        for member in self.connected:
+            member.last_seen = now
+        return now
+
     def check_absence(self, limit_s: float) -> None:
         """To be called now and then while a device is needed.
 
@@ -161,9 +168,7 @@ class Crew:
         DeviceError
             There has been none for `limit_s`.
         """
-        now = self.clock()
-        for member in self.connected:
-            member.last_seen = now
+        now = self.look()
         if self.connected:
             if self._told:
                 self.say("there is a device again")

@@ -6,9 +6,11 @@
 4. Jobs are measured in chunks, each on one device. A reference kernel is measured there before and after; the
    relative change of its latency is the drift. A chunk that drifted by more than ``max_drift`` is measured again:
    on other devices if there are any, else twice at most on the same; then the attempt with the least drift is
-   kept, and says how much it drifted.
-5. A job that fails is tried once more: on another device, or if there is none, over a new connection. A job that
-   failed twice is a value like any other, and is not tried again.
+   kept, and says how much it drifted. A device whose reference kernel has become slower by more than that since its
+   first chunks is set aside if there are others, and named if there are none.
+5. A job that fails is tried once more: on another device, or if there is none, over a new connection; and a third
+   time if a device that can be trusted has not tried it. One that failed each time is a value like any other, and is
+   not tried again. A lost connection is nobody's failure, unless it is lost for the third time during the same job.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class Run:
 
     def _take_back_jobs(self) -> None:
         """Let others have the jobs of a device that doesn't come back; if there are none, it is waited for longer."""
-        crew, now_s = self._crew, self._crew.clock()
+        crew, now_s = self._crew, self._crew.look()
         for member in crew.members:
             if member.chunk is None or member.at_work or member.connected:
                 continue

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from ofa_tvm.compiler import kernel_bench
 from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
+from ofa_tvm.compiler.kernel_check import reference_output
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
-from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
+from ofa_tvm.errors import DeviceUnavailableError, MeasurementError, NumericalMismatchError
 from ofa_tvm.measurement.null_device import kernel_ms
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
@@ -85,6 +87,27 @@ def test_a_kernel_that_failed_twice_is_a_record_and_is_not_tried_again(make_benc
     assert outcomes[WORKLOADS[1]].measurement is None
     assert outcomes[WORKLOADS[2]].measurement.median_ms == 1.0
     assert bench.timed[WORKLOADS[1]] == 2
+
+
+def test_an_interrupt_loses_nothing_that_was_measured(make_bench: MakeBench) -> None:
+    def interrupt(_count: int) -> None:
+        raise KeyboardInterrupt
+
+    bench = make_bench(one_ms)
+    with pytest.raises(KeyboardInterrupt):
+        bench.measure(defaults(bench), interrupt)
+    assert recorded(bench) == Counter(WORKLOADS[:CHUNK_JOBS])
+
+
+def test_a_device_that_computes_wrong_numbers_gets_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_bench, "reference_output", lambda inputs: 1.001 * reference_output(inputs))
+    with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
+        with pytest.raises(NumericalMismatchError, match=r"reference kernel on local.*relative error"):
+            bench.measure(defaults(bench, WORKLOADS[:3]))
+        assert not recorded(bench)
+        monkeypatch.undo()
+        bench.measure(defaults(bench, WORKLOADS[:3]))
+        assert recorded(bench) == Counter(WORKLOADS[:3])
 
 
 def test_a_lost_device_keeps_the_chunks_before(make_bench: MakeBench) -> None:

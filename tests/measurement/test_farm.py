@@ -195,6 +195,7 @@ class ScriptedSource(DeviceSource):
         self.hosts = hosts
         self.turn = 0
         self.error: DeviceError | None = None
+        self.offered: Counter[str] = Counter()
 
     @override
     def offer(self) -> Offer | None:
@@ -206,7 +207,10 @@ class ScriptedSource(DeviceSource):
             return None
         host = self.hosts[self.turn - 1]
         in_use = host.session is not None and host.session.open
-        return ScriptedOffer(host) if host.alive and not in_use else self.offer()
+        if not host.alive or in_use or host.name in self.avoid:
+            return self.offer()
+        self.offered[host.name] += 1
+        return ScriptedOffer(host)
 
     @override
     def explain(self) -> str:
@@ -364,6 +368,15 @@ def test_a_device_that_drifts_is_set_aside_and_tried_again_later():
     assert drifting.log[before : before + 3] == ["reference"] * 3  # two to prove itself, one before a chunk
     assert "board0" in {outcome.device for outcome in outcomes.values()}
     assert len(scene.said_of(drifting)) == 1
+
+
+def test_a_device_set_aside_is_left_to_others_at_the_tracker():
+    drifting, steady = Host("board0", reference_ms=[1.0, 2.0] * 50), Host("board1")
+    scene = Scene(drifting, steady, poll_s=0.01)
+    scene.farm.open(limit_s=1)
+    scene.measure(some_jobs(100))
+    scene.measure(some_jobs(100))
+    assert scene.source.offered == {"board0": 1, "board1": 1}
 
 
 def test_the_pause_doubles_up_to_five_minutes():
@@ -758,11 +771,7 @@ def test_one_bad_device_does_not_end_the_run_while_the_others_are_away_for_a_mom
     steady, broken = hosts(2)
     broken.fails = lambda function: function == "reference" and not steady.alive
 
-    def leave(function: str) -> bool:
-        steady.alive = function != "job40"
-        return False
-
-    steady.fails = leave
+    steady.fails = kill_after(steady, 10)
     scene, jobs = Scene(steady, broken), some_jobs(120)
 
     def tell(line: str) -> None:

@@ -18,10 +18,12 @@ import pytest
 
 from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError
 from ofa_tvm.measurement.crew import Limits
+from ofa_tvm.measurement.device_info import DeviceInfo
 from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import KernelJob
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome
+from ofa_tvm.measurement.rpc_session import RpcSession
 from ofa_tvm.measurement.sources import TrackerSource
 from ofa_tvm.measurement.tracker import TrackerAddress, summarize
 from ofa_tvm.targets import Target
@@ -239,6 +241,33 @@ def test_devices_of_another_run_are_left_alone(site: Site, target: Target, kerne
         with pytest.raises(DeviceUnavailableError, match=r"all 2 devices 'board'.*\(0 of 2 free\).*devices list"):
             farm.open(limit_s=0.5)
         assert_each_measured(measure(theirs, target, some_jobs(kernel_job, 20), kernel_job), 20)
+
+
+def test_devices_to_avoid_stay_free(site: Site, target: Target):
+    site.start_servers(2)
+    source = TrackerSource(target, site.tracker)
+    addresses = summarize(site.tracker).addresses[KEY]
+    source.avoid = set(addresses)
+    assert source.offer() is None
+    assert site.free() == 2
+    source.avoid = {addresses[0], "127.0.0.1:1"}  # the second has gone
+    assert source.offer() is not None
+
+
+def test_an_emulated_board_under_the_key_of_real_ones_is_refused(
+    site: Site, target: Target, monkeypatch: pytest.MonkeyPatch
+):
+    site.start_servers(1)
+    told = DeviceInfo(hostname="board", emulated=True)
+    monkeypatch.setattr(RpcSession, "_ask_info", lambda _session: told)
+    with (
+        pytest.raises(DeviceUnavailableError, match=r"'?board'? at 127.* is emulated, the target rasp4 is not"),
+        open_farm(target, str(site.tracker)),
+    ):
+        pass
+    await_true(lambda: site.free() == 1)
+    with open_farm(target.model_copy(update={"emulated": True}), str(site.tracker)) as farm:
+        assert farm.emulated
 
 
 @pytest.mark.slow

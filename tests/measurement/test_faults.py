@@ -16,13 +16,14 @@ import psutil
 import pytest
 import tvm
 
-from ofa_tvm.errors import MeasurementError
+from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
 from ofa_tvm.measurement import local_farm, local_processes, rpc_session
 from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import KernelJob
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure
 from ofa_tvm.measurement.rpc_session import RpcSession
+from ofa_tvm.measurement.sources import LocalSource
 from ofa_tvm.measurement.tracker import request_device
 from ofa_tvm.targets import Target
 
@@ -84,6 +85,28 @@ def test_server_killed_during_a_job_is_started_again(
     killer.join()
     assert farm.measure(kernel_job("double"), kernel_job("double"), target.measurement)
     assert _server().pid != killed.pid
+
+
+@pytest.mark.parametrize("killed", ["server", "session"])
+def test_a_connection_that_breaks_without_a_word_is_told_from_a_crash(target: Target, faulty_job: Kernels, killed: str):
+    """Of the session's end the server tells; nobody is left to tell of its own."""
+    patient = target.measurement.model_copy(update={"timeout_s": 20.0})
+    with local_farm.local_farm(target) as local:
+        offer = LocalSource(target, local, "this host").offer()
+        assert offer is not None
+        device = offer.connect()
+        server = _newest_server()
+        victims = [server, *server.children()] if killed == "server" else server.children()
+        killer = threading.Timer(0.3, lambda: [victim.kill() for victim in victims])
+        killer.start()
+        error, text = (
+            (DeviceUnavailableError, "connection to this host was lost during kernel hang")
+            if killed == "server"
+            else (MeasurementError, "kernel hang .*SIGKILL")
+        )
+        with pytest.raises(error, match=text):
+            device.time(faulty_job("hang"), patient)
+        killer.join()
 
 
 def test_tracker_killed_between_jobs_is_started_again(

@@ -51,6 +51,13 @@ def test_what_is_written_is_read_back(path: Path):
     assert again.of_type(KernelRecord)[0].measurement == MEASUREMENT
 
 
+def test_records_of_a_batch_are_written_together(path: Path):
+    store = RecordStore(path)
+    store.append_all([KERNEL, SUBNET])
+    assert list(RecordStore(path)) == list(store) == [KERNEL, SUBNET]
+    assert store.subnet("rasp4", SUBNET.architecture, "5a1f") == SUBNET
+
+
 def test_lookup_finds_the_same_thing_and_nothing_else(path: Path):
     store = RecordStore(path)
     store.append(KERNEL)

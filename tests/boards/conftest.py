@@ -189,18 +189,20 @@ def state(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     for name in ("SSH_AUTH_SOCK", "XDG_STATE_HOME", "OFA_TVM_TRACKER"):
         monkeypatch.delenv(name, raising=False)
     yield folder
-    ours = [process for process in links() if _state_of(process) == str(folder)]
+    ours = links()
     for process in ours:
         process.kill()
     assert not ours, "a link was left running"
 
 
 def links() -> list[psutil.Process]:
-    """The processes of all links on this machine."""
+    """The processes of all links of this test: others may run at the same time."""
     return [
         process
         for process in psutil.process_iter(["cmdline", "status"])
-        if "ofa_tvm.boards.link" in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE
+        if "ofa_tvm.boards.link" in (process.info["cmdline"] or [])
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+        and _state_of(process) == os.environ["OFA_TVM_STATE"]
     ]
 
 

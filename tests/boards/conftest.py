@@ -189,20 +189,21 @@ def state(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     for name in ("SSH_AUTH_SOCK", "XDG_STATE_HOME", "OFA_TVM_TRACKER"):
         monkeypatch.delenv(name, raising=False)
     yield folder
-    ours = links()
+    ours = links(str(folder))
     for process in ours:
         process.kill()
     assert not ours, "a link was left running"
 
 
-def links() -> list[psutil.Process]:
+def links(state: str | None = None) -> list[psutil.Process]:
     """The processes of all links of this test: others may run at the same time."""
+    state = state or os.environ["OFA_TVM_STATE"]
     return [
         process
         for process in psutil.process_iter(["cmdline", "status"])
         if "ofa_tvm.boards.link" in (process.info["cmdline"] or [])
         and process.info["status"] != psutil.STATUS_ZOMBIE
-        and _state_of(process) == os.environ["OFA_TVM_STATE"]
+        and _state_of(process) == state
     ]
 
 

@@ -204,7 +204,8 @@ class Crew:
 
     def _is_left_alone(self, member: Member) -> bool:
         """It is busy (if its server was started anew, the job will soon fail), or set aside."""
-        return member.at_work or (self.clock() < member.paused_until and bool(self.expected(member)))
+        busy = member.at_work and member.connected
+        return busy or (self.clock() < member.paused_until and bool(self.expected(member)))
 
     def _at(self, address: str) -> Member | None:
         return next((member for member in self.members if member.address == address), None)

@@ -101,7 +101,7 @@ class Farm:
         self._proof = proof
 
     def open(self, limit_s: float) -> None:
-        """Connect to all devices that are free, and wait for the first of them.
+        """Connect to all devices that are free, and wait for the first of them; for the others `Limits.open_s` at most.
 
         Raises
         ------

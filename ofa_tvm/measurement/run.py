@@ -105,12 +105,12 @@ class Run:
     def _collect(self) -> None:
         """Take in what the threads have finished, before anything else is decided."""
         with interrupts_deferred():
-            self._connecting.collect()
             for future in [future for future in self._chunks if future.done()]:
                 member, chunk, device = self._chunks.pop(future)
                 member.at_work = False
                 future.result()
                 self._settle(member, chunk, device)
+            self._connecting.collect()
             for member in self._crew.members:
                 if member.condemned is not None and not member.at_work and self._crew.others(member):
                     self._set_aside(member, member.condemned)

@@ -144,7 +144,7 @@ class Target(_Section):
 def missing_features(target: Target, cpu_features: Iterable[str]) -> list[str]:
     """What the target's file asks of a CPU that is not among the features its ``/proc/cpuinfo`` lists.
 
-    `ofa_tvm.compiler.machine.unsupported_features` says the same of what the compiler assumes.
+    `ofa_tvm.compiler.cpu_features.unsupported_features` says the same of what the compiler assumes.
     """
     offered = set(cpu_features)
     return [feature for feature in target.cpu.features if feature not in offered]

@@ -455,6 +455,7 @@ def test_two_hosts_use_a_board_side_by_side(
     started: Board, tracker: Tracker, ssh_board: SshBoard, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Each has its server, its link and its runtime, although both call the board the same."""
+    wait_until(lambda: len(ssh_board.sessions()) == 1)  # what set the board up has closed its own
     first = ssh_board.sessions()
     with monkeypatch.context() as other_host:
         other_host.setenv("OFA_TVM_STATE", str(tmp_path / "other host"))

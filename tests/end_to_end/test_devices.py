@@ -176,7 +176,10 @@ def test_what_is_known_of_a_board_is_damaged(devices, commands, tracker):
     path = commands.folder / "state/boards/bench.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"name": "bench"')
-    devices("list", tracker=tracker).fails(2, "boards/bench.json is damaged", "remove it")
+    listed = devices("list", "--json", tracker=tracker)
+    assert (listed.code, listed.result["boards"]) == (0, [])
+    assert "boards/bench.json is damaged" in listed.stderr
+    devices("stop", "bench").fails(2, "boards/bench.json is damaged", "remove it")
 
 
 def test_boards_that_cannot_be_emulated(start, tracker):

@@ -20,6 +20,11 @@ NATIVE = ("--runtime", "native")
 pytestmark = pytest.mark.slow
 
 
+def without_ids(text):
+    """Device names without the few characters that tell boards of one host name apart."""
+    return re.sub(r" \([0-9a-f]{6}\):", ":", text)
+
+
 def test_the_inventory_has_the_board_and_its_link(site):
     (board,) = site.emulated["boards"]
     assert site.emulated["emulated"] is board["emulated"] is True
@@ -45,13 +50,14 @@ def test_a_check_finds_the_board_fit(site):
     assert {"fp", "asimd", "crc32"} <= set(info["cpu_features"])
     assert "aes" not in info["cpu_features"]
     assert info["versions"] == {name: version(name) for name in ("apache-tvm", "apache-tvm-ffi")}
-    assert f"{TARGET}-1: Cortex-A72 (emulated)" in site.succeed("devices", "check", TARGET, COLUMNS="200").stdout
+    shown = site.succeed("devices", "check", TARGET, COLUMNS="200").stdout
+    assert f"{TARGET}-1: Cortex-A72 (emulated)" in without_ids(shown)
 
 
 def test_a_profile_measures_every_kernel_and_subnet_and_says_emulated(site, profiled, all_there):
     result = profiled.result
     assert (result["target"], result["emulated"], result["kernels_failed"]) == (TARGET, True, 0)
-    assert result["device"] == f"{TARGET} {TARGET}-1: Cortex-A72"
+    assert without_ids(result["device"]) == f"{TARGET} {TARGET}-1: Cortex-A72"
     records = all_there(profiled.runs)
     assert len(records) == result["kernels"] + result["subnets"]
     for record in records:
@@ -79,9 +85,10 @@ def test_a_bundle_is_measured_and_verified_on_the_board(site, profiled, watch_li
     verified = site.succeed("bundle", "verify", out, "--target", TARGET, "--json").result
     assert verified["emulated"] is True
     assert verified["relative_error"] <= verified["tolerance"] == 1e-4
-    assert verified["ran_on"] == f"{TARGET} {TARGET}-1: Cortex-A72 (emulated)"
+    assert without_ids(verified["ran_on"]) == f"{TARGET} {TARGET}-1: Cortex-A72 (emulated)"
     table = site.succeed("bundle", "verify", out, "--target", TARGET, COLUMNS="200").stdout
-    assert table.count("(emulated)") == 2
+    assert "Cortex-A72 (emulated)" in without_ids(table)
+    assert "Cortex-A72 (computed or emulated, not measured on hardware)" in without_ids(table)
     damaged = out / "sample_output.npy"
     damaged.write_bytes(damaged.read_bytes()[:-4] + b"\0\0\x80\x3f")
     site.run("bundle", "verify", out, "--target", TARGET).fails(2, "sample_output.npy")
@@ -105,9 +112,7 @@ def test_two_boards_share_a_profile_and_leave_nothing(own_site, unfinished, all_
     run = own_site.profile(runs).finish()
     assert run.code == 0, run.stderr
     devices = {record["outcome"]["device"] for record in all_there(runs)[before:]}
-    # On a busy host emulated times wander so far that one may be set aside for it.
-    devices |= set(re.findall(r"^(.*) is set aside for .* drifted", run.stderr, re.MULTILINE))
-    assert devices == {f"{TARGET} {name}: Cortex-A72" for name in names}, run.stderr
+    assert set(map(without_ids, devices)) == {f"{TARGET} {name}: Cortex-A72" for name in names}
     assert all(name in run.result["device"] for name in names)
     one = own_site.succeed("devices", "stop", names[0], "--json").result
     assert one == {"stopped": names[:1]}

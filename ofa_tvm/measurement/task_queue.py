@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,6 +10,8 @@ from ofa_tvm.measurement.chunk import Task
 from ofa_tvm.measurement.job import Job
 
 CHUNK_JOBS = 16
+LEAST_JOBS = 8
+"""Chunks don't get smaller towards the end: the reference kernel, twice a chunk, would take most of the time."""
 
 
 class TaskQueue:
@@ -16,13 +19,15 @@ class TaskQueue:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._tasks = deque(Task(index, job) for index, job in enumerate(jobs))
+        self._jobs = len(jobs)
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def take(self, devices: int, is_for_others: Callable[[Task], bool]) -> list[Task]:
         """The next chunk for one of so many devices: smaller towards the end if there are others to finish with."""
-        size = CHUNK_JOBS if devices < 2 else min(CHUNK_JOBS, max(1, len(self._tasks) // (2 * devices)))
+        least = min(LEAST_JOBS, math.ceil(self._jobs / devices))  # no fewer, but something for everybody
+        size = CHUNK_JOBS if devices < 2 else min(CHUNK_JOBS, max(least, len(self._tasks) // (2 * devices)))
         chunk: list[Task] = []
         passed: list[Task] = []
         while self._tasks and len(chunk) < size:

@@ -273,15 +273,22 @@ def test_one_device_takes_jobs_in_order_between_two_references():
     assert host.log == ["reference", *names[:-1], "reference", "reference", names[-1], "reference"]
 
 
-def test_chunks_shrink_so_that_all_devices_finish_together():
-    queue = TaskQueue(some_jobs(200))
+@pytest.mark.parametrize(
+    ("jobs", "devices", "expected"),
+    [
+        (200, 4, [16, 16, 16, 16, 16, 15, 13, 11, 10, 8, 8, 8, 8, 8, 8, 8, 8, 7]),
+        (16, 4, [4, 4, 4, 4]),
+        (3, 4, [1, 1, 1]),
+        (20, 1, [16, 4]),
+    ],
+)
+def test_chunks_shrink_but_not_below_what_pays_for_their_references(jobs, devices, expected):
+    queue = TaskQueue(some_jobs(jobs))
     sizes = []
     while len(queue):
-        sizes.append(len(queue.take(4, lambda _task: False)))
-    assert max(sizes) == sizes[0] == CHUNK_JOBS
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[-1] == 1
-    assert sum(sizes) == 200
+        sizes.append(len(queue.take(devices, lambda _task: False)))
+    assert max(sizes) <= CHUNK_JOBS
+    assert sizes == expected
 
 
 def test_outcomes_come_before_the_run_is_over():

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ofa_tvm.boards.emulation.folders import locked, remove_tree
-from ofa_tvm.boards.emulation.host import Say, is_arm64, run
+from ofa_tvm.boards.emulation.host import Say, run
 from ofa_tvm.boards.registry import cache_folder
 from ofa_tvm.errors import EmulationError, OutputError
 from ofa_tvm.files import directory_atomic, shipped_folder
@@ -36,8 +36,6 @@ ACCOUNTS = {
 }
 NOT_COMPILED = "lib2to3|idlelib|distutils|turtle|tkinter|pydoc"
 """Parts of the library that nothing on a board imports."""
-UBUNTU_PORTS = "http://ports.ubuntu.com/ubuntu-ports"
-UBUNTU_KEYS = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
 DOWNLOAD_LIMIT_S = 600.0
 STEP_LIMIT_S = 120.0
 
@@ -86,7 +84,6 @@ def _build(root: Path, say: Say) -> None:
 def _download(folder: Path, say: Say) -> list[Path]:
     """Packages as files, with what they need; apt's state is a private one, the host's stays untouched."""
     (folder / "status").touch()
-    sources = _own_sources(folder)
     options = {
         "Dir::State": folder,
         "Dir::State::status": folder / "status",
@@ -95,7 +92,6 @@ def _download(folder: Path, say: Say) -> list[Path]:
         "APT::Sandbox::User": "root",
         "Acquire::Languages": "none",
         "Acquire::Retries": 3,
-        **sources,
     }
     configuration = folder / "apt.conf"
     lines = [f'{key} "{value}";\n' for key, value in options.items()]
@@ -115,18 +111,6 @@ def _download(folder: Path, say: Say) -> list[Path]:
             "that has arm64 and can be reached"
         ) from error
     return sorted((folder / "archives").glob("*.deb"))
-
-
-def _own_sources(folder: Path) -> dict[str, Path]:
-    """Apt's options where the host's own sources don't have arm64: Ubuntu keeps it in another archive."""
-    release = platform.freedesktop_os_release()
-    if release.get("ID") != "ubuntu" or is_arm64():
-        return {}
-    name, path = release["VERSION_CODENAME"], folder / "ports.list"
-    trusted = f"[signed-by={UBUNTU_KEYS}] {UBUNTU_PORTS}"
-    suites = (name, f"{name}-updates", f"{name}-security")
-    path.write_text("".join(f"deb {trusted} {suite} main universe\n" for suite in suites))
-    return {"Dir::Etc::SourceList": path, "Dir::Etc::SourceParts": Path("/dev/null")}
 
 
 def _unpack(packages: list[Path], root: Path) -> None:

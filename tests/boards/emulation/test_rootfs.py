@@ -96,21 +96,6 @@ def test_an_archive_without_arm64_is_one_line(base: Path, tmp_path: Path, monkey
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("release", "arm64", "own"), [("ubuntu", False, True), ("ubuntu", True, False), ("debian", False, False)]
-)
-def test_a_host_whose_archive_has_no_arm64_takes_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, arm64: bool, own: bool
-):
-    found = {"ID": release, "VERSION_CODENAME": "jammy"}
-    monkeypatch.setattr(rootfs.platform, "freedesktop_os_release", lambda: found)
-    monkeypatch.setattr(rootfs, "is_arm64", lambda: arm64)
-    assert bool(rootfs._own_sources(tmp_path)) is own
-    lines = [line for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
-    assert len(lines) == 3 * own
-    assert all("http://ports.ubuntu.com/ubuntu-ports jammy" in line for line in lines)
-
-
 def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert cache_folder() == Path("/somewhere/ofa_tvm")

@@ -34,6 +34,7 @@ GROUPS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let each worker (``-n 2 --dist loadgroup``) take whole files or groups, whose fixtures are then made once."""
     for item in items:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, then checks style and types and runs the tests.
-# Usage: scripts/test.sh [--fast] [PYTEST OPTIONS...]      --fast leaves out the tests marked slow, and the second stage
+# Usage: scripts/test.sh [--fast] [PYTEST OPTIONS...]      --fast leaves out the tests marked slow
 # The tests of emulated boards need root on a Debian-like Linux; elsewhere they are skipped, and this says so.
 # OFA_TVM_REQUIRE_EMULATION=1 makes what they miss an error.
 set -euo pipefail
@@ -26,12 +26,15 @@ echo "test: types (mypy, strict on the package)"
 .venv/bin/mypy
 echo "test: shell scripts"
 find scripts rpc .ci -type f \( -name '*.sh' -o -name run \) -print0 | xargs -0 -n 1 bash -n
-# Two stages: the second's boards must not run beside tests that look whether boards leave anything on this machine.
+# On two workers, which take whole files; but what looks for anything that boards leave on this machine is alone there.
+alone=(tests/boards/emulation tests/benchmarks/test_farm.py)
+commands=tests/end_to_end/boards
 status=0
-echo "test: pytest, all but the commands on emulated boards"
-.venv/bin/python -m pytest -q -n 2 --dist loadgroup --ignore tests/end_to_end/boards "${selection[@]}" "$@" || status=$?
-if [ ${#selection[@]} = 0 ]; then
-  echo "test: pytest, the commands on emulated boards"
-  .venv/bin/python -m pytest -q -n 2 --dist loadfile tests/end_to_end/boards "$@" || status=$?
-fi
+stage() {
+  echo "test: pytest, $1"
+  .venv/bin/python -m pytest -q "${@:2}" || { code=$?; [ $code = 5 ] || status=$code; }  # 5: every test was left out
+}
+stage "everything but emulated boards" -n 2 --dist loadfile --ignore "$commands" "${alone[@]/#/--ignore=}" "${selection[@]}" "$@"
+stage "emulated boards" "${alone[@]}" "${selection[@]}" "$@"
+stage "commands on emulated boards" -n 2 --dist loadfile "$commands" "${selection[@]}" "$@"
 exit $status

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -21,26 +20,6 @@ signal.signal(signal.SIGTERM, signal.SIG_DFL)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TORCHVISION = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets")
-
-
-TESTS = Path(__file__).parent
-GROUPS = {
-    "boards": (
-        "boards",
-        "end_to_end/boards",
-        "benchmarks/test_farm.py",
-    ),  # they look for what boards leave
-    "end to end": ("end_to_end",),
-}
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each worker (``-n 2 --dist loadgroup``) take whole files or groups, whose fixtures are then made once."""
-    for item in items:
-        path = item.path.relative_to(TESTS).as_posix()
-        groups = (group for group, places in GROUPS.items() if path.startswith(places))
-        item.add_marker(pytest.mark.xdist_group(next(groups, path)))
 
 
 class Stub(ModuleType):

@@ -50,6 +50,8 @@ def probe(
             bar.advance(3)
     elif what == "interrupted within exec of a string":
         exec("raise KeyboardInterrupt")
+    elif what.startswith("interrupted within "):
+        ignoring(what.removeprefix("interrupted within "))
     elif what == "native teardown":
         raise NoisyError("too late")
     else:
@@ -70,6 +72,23 @@ def wait():
             print("cleaning", flush=True)
             sys.stdin.readline()
             Path("cleaned").touch()
+
+class Slow:
+    def __del__(self):
+        wait_for_the_signal()
+
+def wait_for_the_signal():
+    print("ready", flush=True)
+    time.sleep(60)
+
+def ignoring(where):
+    if where == "a destructor":
+        Slow()
+    else:
+        os.register_at_fork(before=wait_for_the_signal)
+        if not os.fork():
+            os._exit(0)
+    time.sleep(60)
 
 def fork():
     if not (child := os.fork()):
@@ -234,6 +253,17 @@ def test_a_signal_runs_the_clean_up_and_exits_with_130(probe, start, tmp_path, n
     assert lines[:-1] == ["measuring kernels: 0/5", lines[1]]
     assert lines[1].startswith("measuring kernels: 1/5, ")
     assert lines[-1].startswith("interrupted: ")
+
+
+@pytest.mark.parametrize("where", ["a destructor", "a hook around a fork"])
+def test_an_interruption_that_python_ignores_comes_again(probe, start, tmp_path, where):
+    command = start(*probe, f"interrupted within {where}")
+    assert command.stdout.readline() == "ready\n"
+    command.send_signal(signal.SIGINT)
+    _, log = command.communicate(timeout=30)
+    assert command.returncode == 130
+    assert log.startswith("interrupted: ")
+    assert log.count("\n") == 1
 
 
 def test_a_second_interruption_lets_the_clean_up_finish(probe, start, tmp_path):

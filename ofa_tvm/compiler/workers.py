@@ -17,7 +17,6 @@ from multiprocessing.context import ForkProcess
 from typing import Any, TypeVar
 
 from ofa_tvm.errors import CompileError
-from ofa_tvm.measurement.deferral import interrupts_deferred
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -105,8 +104,7 @@ def _workers(count: int, function: Callable[[Item], Any], items: Sequence[Item])
             pipe, theirs = fork.Pipe()
             process = fork.Process(target=_work, args=(function, items, theirs, os.getpid(), scratch), daemon=True)
             workers[pipe] = _Worker(process, pipe)
-            with interrupts_deferred():  # Python ignores what is raised in its own hooks around a fork
-                process.start()
+            process.start()
             theirs.close()  # before the next fork: nobody but the worker holds it, so its death closes the pipe
         yield workers
 

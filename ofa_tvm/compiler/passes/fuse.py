@@ -37,6 +37,11 @@ class FusedKernel:
         """The variable that later operators read."""
         return self.members[-1]
 
+    @property
+    def outputs(self) -> tuple[Var, ...]:
+        """All variables that later operators read, in the order of the kernel's last arguments."""
+        return (self.output,)
+
 
 def find_kernels(graph: Graph) -> dict[Var, FusedKernel]:
     """The fused kernels of a graph by their outputs; operators in none of them are left to TVM's legalisation."""

@@ -29,6 +29,12 @@ class Workload:
         Applied after the bias. ``h_swish`` is ``x * relu6(x + 3) / 6``, ``h_sigmoid`` ``relu6(x + 3) / 6``.
     residual
         Whether a tensor of the output's shape is added last.
+    scaled
+        ``pointwise``: whether the input is first multiplied by one factor a channel, the ``scale`` of
+        squeeze-and-excite taken into the projection.
+    pooled
+        ``depthwise``: whether the kernel also gives the mean of its output over height and width, the ``pool`` of
+        squeeze-and-excite taken in.
     """
 
     kind: Kind
@@ -40,6 +46,8 @@ class Workload:
     stride: int = 1
     activation: Activation = "none"
     residual: bool = False
+    scaled: bool = False
+    pooled: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind) or self.activation not in get_args(Activation):
@@ -49,6 +57,8 @@ class Workload:
             raise InvalidArchitectureError(f"sizes must be positive and kernel sizes odd in {self}")
         if self.kind in ("depthwise", "pool", "scale") and self.in_channels != self.out_channels:
             raise InvalidArchitectureError(f"a {self.kind} keeps the number of channels: {self}")
+        if (self.scaled and self.kind != "pointwise") or (self.pooled and self.kind != "depthwise"):
+            raise InvalidArchitectureError(f"only a pointwise can be scaled, only a depthwise pooled: {self}")
 
     @property
     def output_height(self) -> int:
@@ -62,7 +72,7 @@ class Workload:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates; one an element for ``pool`` and ``scale``."""
+        """Multiply-accumulates; one an element for ``pool`` and ``scale``, none where these are taken in."""
         if self.kind in ("pool", "scale"):
             return self.in_channels * self.height * self.width
         per_output = self.kernel_size**2 * (1 if self.kind == "depthwise" else self.in_channels)
@@ -80,7 +90,8 @@ class Workload:
             "pool": 0,
             "scale": self.out_channels,
         }[self.kind]
-        return 4 * (inputs + weights + outputs * (2 if self.residual else 1))
+        vectors = self.in_channels * self.scaled + self.out_channels * self.pooled
+        return 4 * (inputs + weights + vectors + outputs * (2 if self.residual else 1))
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; `Workload(**d)` is the way back."""
@@ -89,7 +100,7 @@ class Workload:
     @property
     def key(self) -> str:
         """Short readable identity, fit for a file name: ``pointwise_40x160_22x22_k1s1_relu``."""
-        tail = "_residual" if self.residual else ""
+        tail = "".join(f"_{name}" for name in ("residual", "scaled", "pooled") if getattr(self, name))
         return (
             f"{self.kind}_{self.in_channels}x{self.out_channels}_{self.height}x{self.width}"
             f"_k{self.kernel_size}s{self.stride}_{self.activation}{tail}"

@@ -82,7 +82,11 @@ class Template(ABC):
 
     @abstractmethod
     def argument_shapes(self, workload: Workload, machine: Machine) -> dict[str, Shape]:
-        """Shapes of the float32 arguments by name, in the kernel's order; the output is last."""
+        """Shapes of the float32 arguments by name, in the kernel's order; the last `outputs` are written."""
+
+    def outputs(self, workload: Workload) -> int:
+        """How many arguments are outputs: a ``pooled`` kernel gives the means behind its output."""
+        return 2 if workload.pooled else 1
 
     @abstractmethod
     def body(self, workload: Workload, parameters: Parameters, machine: Machine) -> PrimFunc:

@@ -15,11 +15,13 @@ from ofa_tvm.space.workload import Workload
 
 
 def epilogue_shapes(workload: Workload, machine: Machine) -> dict[str, Shape]:
-    """Shapes of the arguments behind data and weight: bias, the residual if there is one, output."""
-    count = blocks(workload.out_channels, machine.lanes)
-    output = (count, workload.output_height, workload.output_width, machine.lanes)
+    """Shapes of the arguments behind data and weight: bias, factors and residual if any, output, means if any."""
+    v, count = machine.lanes, blocks(workload.out_channels, machine.lanes)
+    output = (count, workload.output_height, workload.output_width, v)
+    factors = {"factors": (blocks(workload.in_channels, v), 1, 1, v)} if workload.scaled else {}
     residual = {"residual": output} if workload.residual else {}
-    return {"bias": (count, machine.lanes), **residual, "output": output}
+    pooled = {"pooled": (count, 1, 1, v)} if workload.pooled else {}
+    return {"bias": (count, v), **factors, **residual, "output": output, **pooled}
 
 
 def tile_elements(tile_blocks: int, tile_pixels: int) -> Iterator[tuple[Index, Index]]:

@@ -28,6 +28,7 @@ import select
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn, TextIO
 
@@ -128,6 +129,29 @@ def chosen_target(name_or_path: str, emulate: bool, tracker: str | None) -> Targ
             f"--tracker {tracker}: with --emulate the board gets a tracker of its own; leave one of them out"
         )
     return emulated_variant(target) if emulate else target
+
+
+@contextlib.contextmanager
+def tracker_for(target: Target, emulate: bool, tracker: str | None) -> Iterator[str | None]:
+    """The tracker of ``--tracker``; with ``--emulate`` one with an emulated board, for as long as the context lasts.
+
+    Parameters
+    ----------
+    target
+        As `chosen_target` gives it.
+
+    Raises
+    ------
+    TrackerUnreachableError, EmulationError, BoardSetUpError, BoardUnreachableError
+        As `ofa_tvm.boards.emulated_boards.emulated_farm`.
+    """
+    if not emulate:
+        yield tracker
+        return
+    from ofa_tvm.boards.emulated_boards import emulated_farm
+
+    with emulated_farm(target, say) as address:
+        yield str(address)
 
 
 def set_verbosity(verbose: bool) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ofa_tvm import console  # isort: skip  # first: Ctrl-C during the imports below is one line, too
 
 import contextlib
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -44,6 +46,14 @@ RuntimeOption = Annotated[
     Literal["auto", "python", "native"] | None,
     typer.Option("--runtime", help="What to install; auto (default): python where the board has one that fits."),
 ]
+
+
+@app.callback()
+def runtime_only(context: typer.Context) -> None:
+    """Leave torch and TVM's compiler out of this process, unless it is to compile a kernel: they take seconds."""
+    if context.invoked_subcommand != "check":
+        os.environ["TVM_USE_RUNTIME_LIB"] = "1"
+        sys.modules["torch"] = None  # type: ignore[assignment]  # tvm_ffi imports it wherever it is
 
 
 @app.command("list")

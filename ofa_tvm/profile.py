@@ -16,10 +16,10 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     new_app,
     run,
     set_verbosity,
+    tracker_for,
 )
 
 # isort: split
-import contextlib
 from typing import Annotated, Any
 
 import typer
@@ -74,12 +74,8 @@ def profile(
         return
     options = {"target": target, "supernet": str(folder.path), "resolutions": chosen, "subnets": subnets, "seed": seed}
     workspace.write_options("profile", options)
-    with contextlib.ExitStack() as stack:
-        if emulate:
-            from ofa_tvm.boards.emulated_boards import emulated_farm
-
-            tracker = str(stack.enter_context(emulated_farm(device_target, say)))
-        result = _profile(device_target, folder, workspace, kernels, subnets, tracker, seed)
+    with tracker_for(device_target, emulate, tracker) as address:
+        result = _profile(device_target, folder, workspace, kernels, subnets, address, seed)
     print_result(result, as_json, _table(result))
 
 

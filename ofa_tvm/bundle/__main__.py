@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ofa_tvm import console  # isort: skip  # first: Ctrl-C during the imports below is one line, too
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,12 +69,8 @@ def verify(
         from ofa_tvm.bundle.verify_on_device import verify_on_device
 
         device_target = console.chosen_target(target, emulate, tracker)
-        with contextlib.ExitStack() as stack:
-            if emulate:
-                from ofa_tvm.boards.emulated_boards import emulated_farm
-
-                tracker = str(stack.enter_context(emulated_farm(device_target, say)))
-            report = verify_on_device(directory, device_target, tracker, say)
+        with console.tracker_for(device_target, emulate, tracker) as address:
+            report = verify_on_device(directory, device_target, address, say)
     emulated = _EMULATED * report.emulated
     rows = {
         "files with the right digest": report.files,

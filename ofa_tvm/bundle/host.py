@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ofa_tvm.bundle.manifest import LIBRARY, Manifest
+from ofa_tvm.cpuinfo import cpu_features_of
 from ofa_tvm.errors import InvalidBundleError
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -32,12 +33,7 @@ def vector_features(llvm_features: Iterable[str]) -> tuple[str, ...]:
 
 def missing_features(features: Iterable[str], cpuinfo: str) -> list[str]:
     """Features that ``/proc/cpuinfo`` does not offer; none if it says nothing (not Linux)."""
-    offered = {
-        flag
-        for line in cpuinfo.splitlines()
-        if line.partition(":")[0].strip() in ("flags", "Features")
-        for flag in line.partition(":")[2].split()
-    }
+    offered = cpu_features_of(cpuinfo)
     return [name for name in features if offered and name in _LINUX_FLAGS and _LINUX_FLAGS[name] not in offered]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from tvm.target import Target
 from tvm.target.codegen import llvm_get_cpu_features, llvm_get_system_triple
 
+from ofa_tvm.cpuinfo import cpu_features_of as cpu_features_of
+
 # Instruction-set features of LLVM that an operating system or hypervisor may hide, with the kernel's
 # name for each. Tuning flags (``fast-*``) and privileged instructions are no concern of generated code.
 LINUX_FLAGS = {
@@ -58,12 +60,6 @@ def unsupported_features(tvm_target: Target, architecture: str, cpu_features: It
         return used
     offered = set(cpu_features)
     return [name for name in used if offered and known[name] not in offered]
-
-
-def cpu_features_of(cpuinfo: str) -> list[str]:
-    """The features that the text of ``/proc/cpuinfo`` lists for any of its cores, sorted; the kernel's names."""
-    lines = (line.partition(":") for line in cpuinfo.splitlines())
-    return sorted({flag for key, _, flags in lines if key.strip() in ("flags", "Features") for flag in flags.split()})
 
 
 def _architecture(triple: str) -> str:

@@ -20,10 +20,10 @@ from tvm.target.codegen import (
 from ofa_tvm.compiler.cpu_features import (
     LINUX_FLAGS,
     architecture_of,
-    cpu_features_of,
     triple_of,
     unsupported_features,
 )
+from ofa_tvm.cpuinfo import cpu_features_of
 from ofa_tvm.errors import CompileError, InvalidTargetError
 from ofa_tvm.space.workload import Workload
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,20 @@ from ofa_tvm.boards import emulated_boards, lifecycle
 from ofa_tvm.boards.registry import Board, load_board, save_board
 from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError, UsageError
 
-from .conftest import SshBoard, Tracker
+from .conftest import LIMIT_S, ROOT, SshBoard, Tracker
 
 pytestmark = pytest.mark.usefixtures("state")
+LIST_AND_LOOK = """
+import runpy, sys
+try:
+    runpy.run_module("ofa_tvm.devices", run_name="__main__")
+except SystemExit as end:
+    assert not end.code, end.code
+assert "tvm" in sys.modules and not sys.modules.get("torch")
+with open("/proc/self/maps") as maps:
+    libraries = maps.read()
+assert "libtvm_runtime" in libraries and "libtvm_compiler" not in libraries
+"""
 KNOWN = Board(
     name="rasp4",
     target="rasp4",
@@ -124,6 +137,13 @@ def test_list_says_what_to_type(capfd: pytest.CaptureFixture[str], tracker: Trac
     printed = capfd.readouterr()
     assert json.loads(printed.out)["boards"][0]["state"] == "no link"
     assert "devices setup" not in printed.err
+
+
+def test_list_does_without_torch_and_the_compiler(tracker: Tracker):
+    """They make it take seconds."""
+    command = [sys.executable, "-c", LIST_AND_LOOK, "list", "--tracker", str(tracker.address)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)
+    assert run.returncode == 0, run.stderr
 
 
 def test_emulate_says_what_to_type_with_its_tracker(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):

@@ -8,6 +8,7 @@ from tvm import relax
 from ofa_tvm.compiler.passes.fold_constants import FoldConstants
 from ofa_tvm.compiler.passes.pack import PackedModule, pack
 from ofa_tvm.compiler.passes.restore_operators import RestoreOperators
+from ofa_tvm.compiler.passes.sequence import sequence
 
 # 1. Say in operators what the importer said in loops.
 SIMPLIFY = tvm.transform.Sequential(
@@ -22,10 +23,12 @@ SIMPLIFY = tvm.transform.Sequential(
 
 # 2. Fused kernels on packed tensors: `pack`.
 
-# 3. Operators without a template. Not run where there are none: it walks over every kernel.
+# 3. One function for all of them: `sequence`.
+
+# 4. Operators without a template. Not run where there are none.
 LEGALISE = tvm.transform.Sequential([relax.transform.LegalizeOps()], name="legalise")
 
-# 4. Memory planned at compile time, then the virtual machine's instructions. TVM's default build pipeline without
+# 5. Memory planned at compile time, then the virtual machine's instructions. TVM's default build pipeline without
 # what concerns operators, sampling, GPUs and reshapes (that pass expects kernels which are not lowered yet).
 LOWER = tvm.transform.Sequential(
     [
@@ -45,7 +48,7 @@ LOWER = tvm.transform.Sequential(
 
 
 def to_packed_kernels(mod: tvm.IRModule, lanes: int) -> PackedModule:
-    """Phases 1 to 3: from an imported module to one of nothing but calls of kernels.
+    """Phases 1 to 4: from an imported module to one of nothing but calls of kernels.
 
     Parameters
     ----------
@@ -55,6 +58,7 @@ def to_packed_kernels(mod: tvm.IRModule, lanes: int) -> PackedModule:
         Channels packed innermost.
     """
     packed = pack(SIMPLIFY(mod), lanes)
-    if not packed.leftovers:
-        return packed
-    return PackedModule(LEGALISE(packed.mod), packed.workloads, packed.leftovers)
+    sequenced = sequence(packed.mod)
+    if packed.leftovers:
+        sequenced = LEGALISE(sequenced)
+    return PackedModule(sequenced, packed.workloads, packed.leftovers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Container
 from typing import TypeAlias
 
 import numpy as np
@@ -62,6 +63,10 @@ class Graph:
         """The variable computed from this one, if there is exactly one and this one is not the function's output."""
         readers = self._readers[variable]
         return readers[0] if len(readers) == 1 else None
+
+    def is_read_only_by(self, variable: Var, readers: Container[Var]) -> bool:
+        """Whether nothing but what defines these variables reads this one."""
+        return all(reader is not None and reader in readers for reader in self._readers[variable])
 
     def constant(self, expr: Expr) -> np.ndarray | None:
         """The value of a constant tensor, None for anything else."""

@@ -93,9 +93,13 @@ class _Emitter:
             arguments.append(relax.const(_PACK_WEIGHT[workload.kind](kernel.weight, self._lanes)))
             arguments.append(relax.const(layout.pack_bias(kernel.bias, self._lanes)))
         arguments.extend(self.packed(other) for other in others)
-        sizes = (1, workload.out_channels, workload.output_height, workload.output_width)
-        out_type = relax.TensorType(packed_shape(sizes, self._lanes), "float32")
-        self._packed[kernel.output] = self.builder.emit(relax.call_dps_packed(workload.key, arguments, out_type))
+        types = [self._packed_type(output) for output in kernel.outputs]
+        if len(types) == 1:
+            self._packed[kernel.output] = self.builder.emit(relax.call_dps_packed(workload.key, arguments, types[0]))
+            return
+        results = self.builder.emit(relax.call_dps_packed(workload.key, arguments, types))
+        for number, output in enumerate(kernel.outputs):
+            self._packed[output] = self.builder.emit(relax.TupleGetItem(results, number))
 
     def keep_packed(self, variable: Var, value: Expr) -> bool:
         """Let a reshape between ``(1, C, 1, 1)`` and ``(1, C)`` keep its packed value, in which nothing moves."""
@@ -133,6 +137,11 @@ class _Emitter:
         if variable not in self._packed:
             self._packed[variable] = self._change_layout("pack", pack_kernel, variable, self.plain(variable))
         return self._packed[variable]
+
+    def _packed_type(self, variable: Var) -> relax.TensorType:
+        logical = shape(variable)
+        assert logical is not None, "kernels read and write float32 tensors of static shape"
+        return relax.TensorType(packed_shape(logical, self._lanes), "float32")
 
     def _change_layout(
         self, verb: str, kernel: Callable[[tuple[int, ...], int], tirx.PrimFunc], variable: Var, value: Expr

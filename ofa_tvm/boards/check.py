@@ -12,9 +12,7 @@ from typing import Any
 
 from ofa_tvm.compiler.cpu_features import architecture_of, unsupported_features
 from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
-from ofa_tvm.compiler.kernel_check import reference_inputs, reference_output
 from ofa_tvm.errors import MeasurementError, NumericalMismatchError, UsageError
-from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.device_info import DeviceInfo
 from ofa_tvm.targets import Target, missing_features
@@ -143,12 +141,10 @@ def _check_state(report: DeviceReport, info: DeviceInfo, target: Target) -> None
 
 
 def _check_kernel(report: DeviceReport, device: Device, target: Target, bench: KernelBench) -> None:
-    inputs = reference_inputs(bench.toolchain.machine)
     try:
         trips_ms = device.round_trips_ms(ROUND_TRIPS)
         report.round_trip_ms = statistics.median(trips_ms) if trips_ms else None
-        output = device.run_kernel(bench.reference, inputs)
-        report.kernel_error = check_outputs("reference kernel", reference_output(inputs), output)
+        report.kernel_error = bench.prove(device)
         report.kernel_ms = statistics.median(device.time(bench.reference, target.measurement))
     except (MeasurementError, NumericalMismatchError) as error:
         report.unfit(str(error))

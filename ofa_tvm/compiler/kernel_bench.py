@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from ofa_tvm.compiler.cold_weights import Rotations
 from ofa_tvm.compiler.kernel_check import REFERENCE as REFERENCE
-from ofa_tvm.compiler.kernel_check import reference_inputs, reference_output
+from ofa_tvm.compiler.kernel_check import Float32Array, reference_inputs, reference_outputs
 from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.linking import link_library
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
+from ofa_tvm.errors import CompileError
 from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import KernelJob
+from ofa_tvm.measurement.protocol import MeasurementFailure, Outcome, host_versions, now
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.space.workload import Workload
-from ofa_tvm.targets import Target
+from ofa_tvm.targets import MeasurementProtocol, Target
+
+SCREENING_SAMPLES = 5
+_DEFAULT_L2_KIB = 1024
+_PROBLEMS_KEPT = 32
+
+Kernels = Mapping[Workload, Parameters]
 
 
 @contextlib.contextmanager
@@ -40,7 +51,7 @@ def open_bench(
     """
     toolchain = Toolchain.of(target)
     store = RecordStore(records)
-    objects = KernelObjects(toolchain.tvm_target, toolchain.machine)
+    objects = KernelObjects(toolchain.tvm_target, toolchain.machine, records.parent / "kernels")
     with open_farm(target, tracker, say) as farm, tempfile.TemporaryDirectory(prefix="ofa_tvm.") as folder:
         yield KernelBench(target, toolchain, objects, farm, store, Path(folder))
 
@@ -70,22 +81,44 @@ class KernelBench:
         self.store = store
         self.folder = folder
         self._libraries = 0
+        l2_kib = target.cpu.l2_kib or _DEFAULT_L2_KIB
+        self._rotations = Rotations(toolchain.tvm_target, toolchain.machine, 1024 * l2_kib)
+        self._problem = functools.lru_cache(maxsize=_PROBLEMS_KEPT)(self._pose)
         default = TEMPLATES[REFERENCE.kind].default(REFERENCE, toolchain.machine)
         (self.reference,) = self._jobs({REFERENCE: default})
         if farm.needs_library:
-            farm.require(self._prove)
+            farm.require(self.prove)
+
+    def prove(self, device: Device) -> float:
+        """The relative error of the reference kernel on a device.
+
+        Raises
+        ------
+        NumericalMismatchError
+            The device computes wrong numbers.
+        MeasurementError, DeviceError
+            As `Device.run_kernel`.
+        """
+        return self._prove(self.reference, device)
+
+    def has_cold_weights(self, workload: Workload) -> bool:
+        """Whether a kernel is measured with weights from beyond the second-level cache."""
+        return self.farm.needs_library and self._rotations.of(workload) is not None
 
     def measured(self, workload: Workload, parameters: Parameters) -> bool:
         """Whether this kernel has a record on the target, a failed one included."""
-        return self.store.kernel(self.target.name, workload, parameters.to_dict()) is not None
+        cold = self.has_cold_weights(workload)
+        return self.store.kernel(self.target.name, workload, parameters.to_dict(), cold_weights=cold) is not None
 
     def measure(
         self,
-        kernels: Mapping[Workload, Parameters],
+        kernels: Kernels,
         on_done: Callable[[int], None] = lambda _count: None,
         deadline_s: float = float("inf"),
     ) -> None:
-        """Measure each kernel that has no record yet, as one library, and record it.
+        """Measure each kernel that has no record yet by the target's whole protocol, as one library, and record it.
+
+        A kernel is measured only where its outputs are those of the reference in numpy; otherwise it has failed.
 
         Parameters
         ----------
@@ -97,46 +130,94 @@ class KernelBench:
         Raises
         ------
         CompileError
-            A kernel can't be built.
+            The library can't be linked.
         NumericalMismatchError, MeasurementError, DeviceError
             The only device computes wrong numbers, or fails at the reference kernel, or there is none left. A kernel
-            that fails is a record.
+            that fails, or can't be built, is a record.
         OutputError
             The records can't be written.
         """
         kernels = {workload: p for workload, p in kernels.items() if not self.measured(workload, p)}
+        self._measure(kernels, False, on_done, deadline_s)
+
+    def screen(
+        self,
+        kernels: Kernels,
+        on_done: Callable[[int], None] = lambda _count: None,
+        deadline_s: float = float("inf"),
+    ) -> None:
+        """Measure each kernel with a few samples only, and record it as screened; otherwise as `measure`.
+
+        Outputs are not compared, and kernels that were screened before are measured again.
+        """
+        self._measure(kernels, True, on_done, deadline_s)
+
+    def _measure(self, kernels: Kernels, screening: bool, on_done: Callable[[int], None], deadline_s: float) -> None:
+        failures = self._build(kernels)
+        if failures:
+            self._record(kernels, failures, screening)
+            on_done(len(failures))
+            kernels = {workload: p for workload, p in kernels.items() if workload not in failures}
         if not kernels:
             return
         jobs = self._jobs(kernels)
-        batches = self.farm.measure_in_batches(jobs, self.reference, self.target.measurement, deadline_s)
+        if self.farm.needs_library and not screening:
+            jobs = [replace(job, proof=functools.partial(self._prove, job)) for job in jobs]
+        protocol = screening_protocol(self.target.measurement) if screening else self.target.measurement
+        batches = self.farm.measure_in_batches(jobs, self.reference, protocol, deadline_s)
         with contextlib.closing(batches):
             for batch in batches:
-                workloads = [jobs[index].workload for index, _ in batch]
-                self.store.append_all(
-                    [
-                        KernelRecord(
-                            target=self.target.name,
-                            workload=workload,
-                            parameters=kernels[workload].to_dict(),
-                            outcome=outcome,
-                        )
-                        for workload, (_, outcome) in zip(workloads, batch, strict=True)
-                    ]
-                )
+                self._record(kernels, {jobs[index].workload: outcome for index, outcome in batch}, screening)
                 on_done(len(batch))
 
-    def _prove(self, device: Device) -> None:
-        """That the reference kernel computes on a device what numpy does."""
-        inputs = reference_inputs(self.toolchain.machine)
-        output = device.run_kernel(self.reference, inputs)
-        check_outputs(f"reference kernel on {device.name}", reference_output(inputs), output)
+    def _record(self, kernels: Kernels, outcomes: Mapping[Workload, Outcome], screening: bool) -> None:
+        self.store.append_all(
+            [
+                KernelRecord(
+                    target=self.target.name,
+                    workload=workload,
+                    parameters=kernels[workload].to_dict(),
+                    screening=screening,
+                    cold_weights=self.has_cold_weights(workload),
+                    outcome=outcome,
+                )
+                for workload, outcome in outcomes.items()
+            ]
+        )
 
-    def _jobs(self, kernels: Mapping[Workload, Parameters]) -> list[KernelJob]:
+    def _prove(self, job: KernelJob, device: Device) -> float:
+        """A kernel's relative error on a device against numpy."""
+        inputs, expected = self._problem(job.workload)
+        what = "reference kernel" if job.workload == REFERENCE else job.workload.key
+        outputs = zip(expected, device.run_kernel(job, inputs), strict=True)
+        return max(check_outputs(f"{what} on {device.name}", wanted, output) for wanted, output in outputs)
+
+    def _pose(self, workload: Workload) -> tuple[tuple[Float32Array, ...], tuple[Float32Array, ...]]:
+        inputs = reference_inputs(workload, self.toolchain.machine)
+        return inputs, reference_outputs(workload, self.toolchain.machine, inputs)
+
+    def _build(self, kernels: Kernels) -> dict[Workload, Outcome]:
+        """Compile them; those that can't be."""
+        if not self.farm.needs_library:
+            return {}
+        with contextlib.suppress(CompileError):
+            self.objects.build(kernels.items())
+            return {}
+        failures: dict[Workload, Outcome] = {}
+        for kernel in kernels.items():
+            try:
+                self.objects.build([kernel])
+            except CompileError as error:
+                failures[kernel[0]] = MeasurementFailure(str(error), "none: not built", now(), host_versions())
+        return failures
+
+    def _jobs(self, kernels: Kernels) -> list[KernelJob]:
         """Build one library of these kernels; a job for each of them."""
         self._libraries += 1
         library = self.folder / f"kernels_{self._libraries}.so"
+        rotated = [workload for workload in kernels if workload != REFERENCE and self.has_cold_weights(workload)]
         if self.farm.needs_library:
-            objects = self.objects.get(kernels, kernels.__getitem__)
+            objects = self.objects.get(kernels, kernels.__getitem__) | self._rotations.objects(rotated)
             link_library(library, objects, self.toolchain.cross_compiler)
         machine = self.toolchain.machine
         return [
@@ -145,6 +226,13 @@ class KernelBench:
                 function=workload.key,
                 shapes=tuple(TEMPLATES[workload.kind].argument_shapes(workload, machine).values()),
                 workload=workload,
+                outputs=TEMPLATES[workload.kind].outputs(workload),
+                rotation=self._rotations.of(workload) if workload in rotated else None,
             )
             for workload in kernels
         ]
+
+
+def screening_protocol(protocol: MeasurementProtocol) -> MeasurementProtocol:
+    """A target's protocol with few samples: enough to tell which candidates are worth all of them."""
+    return protocol.model_copy(update={"repeats": min(SCREENING_SAMPLES, protocol.repeats)})

@@ -9,12 +9,15 @@ from collections.abc import Iterable
 
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
-from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.measurement.records import RecordStore
 from ofa_tvm.space.workload import Workload
 
 
 class Schedules:
     """The best measured parameters of each kernel, else its template's default; as the records are now.
+
+    A kernel's candidates are compared only as far as they were measured alike: by the target's whole protocol, and
+    if any of them had cold weights, among those.
 
     Attributes
     ----------
@@ -26,8 +29,11 @@ class Schedules:
         self._machine = machine
         self._best: dict[Workload, Parameters] = {}
         self.latencies_ms: dict[Workload, float] = {}
-        for record in store.of_type(KernelRecord):
-            if record.target != target or (measurement := record.measurement) is None:
+        records = [record for record in store.latest_kernels(target) if not record.screening]
+        cold = {record.workload for record in records if record.cold_weights}
+        for record in records:
+            measurement = record.measurement
+            if measurement is None or record.cold_weights != (record.workload in cold):
                 continue
             if measurement.median_ms < self.latencies_ms.get(record.workload, float("inf")):
                 self.latencies_ms[record.workload] = measurement.median_ms

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ofa_tvm.errors import DeviceError, MeasurementError, NumericalMismatchError
 from ofa_tvm.measurement.device import Device
-from ofa_tvm.measurement.job import Job, KernelJob
+from ofa_tvm.measurement.job import Job, KernelJob, Proof
 from ofa_tvm.measurement.protocol import Measurement, measurement, now, relative_drift
 from ofa_tvm.targets import MeasurementProtocol
-
-Proof = Callable[[Device], None]
-"""Raises a NumericalMismatchError on a device that computes wrong numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +168,10 @@ class Chunk:
             if index in self._samples_ms:
                 continue
             try:
+                if isinstance(task.job, KernelJob) and task.job.proof is not None:
+                    task.job.proof(device)
                 self._samples_ms[index] = device.time(task.job, protocol)
-            except MeasurementError as error:
+            except (MeasurementError, NumericalMismatchError) as error:
                 self._failed[index] = self.tally.tried, str(error)
                 self.tally.tried += 1
                 if not device.is_open:

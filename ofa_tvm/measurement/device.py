@@ -70,8 +70,8 @@ class Device(ABC):
         """
 
     @abstractmethod
-    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
-        """Output of the kernel on the device, float32 of the last of ``job.shapes``, for inputs of the others.
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> tuple[Float32Array, ...]:
+        """Outputs of the kernel on the device, float32 of the last of ``job.shapes``, for inputs of the others.
 
         Raises
         ------
@@ -101,7 +101,7 @@ def check_shapes(job: KernelJob | SubnetJob, inputs: Sequence[Float32Array]) -> 
     MeasurementError
         They differ.
     """
-    wanted = [job.input_shape] if isinstance(job, SubnetJob) else list(job.shapes[:-1])
+    wanted = [job.input_shape] if isinstance(job, SubnetJob) else list(job.shapes[: -job.outputs])
     given = [array.shape for array in inputs]
     if given != wanted:
         raise MeasurementError(f"{job.label} takes inputs of shapes {wanted}, not {given}")

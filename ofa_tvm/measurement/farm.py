@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ofa_tvm.errors import DeviceError, MeasurementError, NumericalMismatchError, StageError
-from ofa_tvm.measurement.chunk import Failure, Proof
+from ofa_tvm.measurement.chunk import Failure
 from ofa_tvm.measurement.connecting import MAX_THREADS, Connecting, wait_for_any
 from ofa_tvm.measurement.crew import Clock, Crew, Limits, Say, wait_a_little
 from ofa_tvm.measurement.device import Device, Float32Array
-from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
+from ofa_tvm.measurement.job import Job, KernelJob, Proof, SubnetJob
 from ofa_tvm.measurement.judgement import MAX_FAILURES, MAX_LOSSES
 from ofa_tvm.measurement.member import Member
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome
@@ -29,6 +30,7 @@ from ofa_tvm.measurement.sources import DeviceSource
 from ofa_tvm.targets import MeasurementProtocol
 
 Check = Callable[[Float32Array], object]
+Result = TypeVar("Result")
 
 NOTABLE_DIFFERENCE = 0.05
 
@@ -201,17 +203,24 @@ class Farm:
         DeviceError
             There is no device any more.
         """
-        return self._try_twice(lambda device: device.run(job, inputs), check)
 
-    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
-        """Output of a kernel, from any device.
+        def action(device: Device) -> Ran:
+            output = device.run(job, inputs)
+            if check is not None:
+                check(output)
+            return Ran(output, device.name, device.emulated)
+
+        return self._try_twice(action)
+
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> tuple[Float32Array, ...]:
+        """Outputs of a kernel, from any device.
 
         Raises
         ------
         MeasurementError, DeviceError
             As for `run`.
         """
-        return self._try_twice(lambda device: device.run_kernel(job, inputs)).output
+        return self._try_twice(lambda device: device.run_kernel(job, inputs))
 
     def reference_ms(self) -> dict[str, float]:
         """Median latency in milliseconds of the reference kernel on each device that has measured."""
@@ -221,7 +230,7 @@ class Farm:
             if member.references_ms
         }
 
-    def _try_twice(self, action: Callable[[Device], Float32Array], check: Check | None = None) -> Ran:
+    def _try_twice(self, action: Callable[[Device], Result]) -> Result:
         failures: list[tuple[Member, StageError]] = []
         losses: list[DeviceError] = []
         while len(failures) < MAX_FAILURES and len(losses) < MAX_LOSSES:
@@ -232,9 +241,7 @@ class Farm:
             if device is None:
                 continue
             try:
-                output = action(device)
-                if check is not None:
-                    check(output)
+                result = action(device)
             except StageError as error:
                 failures.append((member, error))
             except DeviceError as error:
@@ -242,7 +249,7 @@ class Farm:
                 member.drop()
             else:
                 self._set_aside_wrong(failures)
-                return Ran(output, device.name, device.emulated)
+                return result
         if not failures:
             raise losses[-1]
         told = "; then ".join(str(Failure(member.name, 0, str(error))) for member, error in failures)

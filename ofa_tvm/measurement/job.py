@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ofa_tvm.space.workload import Workload
+
+if TYPE_CHECKING:
+    from ofa_tvm.measurement.device import Device
+
+Proof = Callable[["Device"], object]
+"""Raises a NumericalMismatchError on a device that computes wrong numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Another function of a job's library, which calls the kernel once for each of several copies of its weights.
+
+    Attributes
+    ----------
+    copies
+        Weights it takes, one behind the other, as the second argument in the place of the kernel's.
+    """
+
+    function: str
+    copies: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +39,24 @@ class KernelJob:
     library
         Shared library for the device. Many jobs may share one; it is uploaded once a session.
     shapes
-        Of all arguments in order, inputs first, the output last.
+        Of all arguments in order, inputs first, outputs last.
     workload
         What the function computes.
+    outputs
+        How many of the arguments are outputs.
+    rotation
+        What is timed in the function's place, if anything: a sample is still the time of one run of the kernel.
+    proof
+        To be given by a device before it is timed there, if any; where it isn't, the job has failed.
     """
 
     library: Path
     function: str
     shapes: tuple[tuple[int, ...], ...]
     workload: Workload
+    outputs: int = 1
+    rotation: Rotation | None = None
+    proof: Proof | None = field(default=None, compare=False, repr=False)
 
     @property
     def label(self) -> str:

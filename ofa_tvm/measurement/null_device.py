@@ -60,24 +60,25 @@ class NullDevice(Device):
         check_shapes(job, [inputs])
 
         def execute(module: Any) -> Any:
-            return first_tensor(VirtualMachine(module, tvm.cpu())["main"](tvm.runtime.tensor(inputs, tvm.cpu())))
+            return [first_tensor(VirtualMachine(module, tvm.cpu())["main"](tvm.runtime.tensor(inputs, tvm.cpu())))]
 
-        return self._execute(job, execute)
+        return self._execute(job, execute)[0]
 
     @override
-    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> tuple[Float32Array, ...]:
         check_shapes(job, inputs)
 
         def execute(module: Any) -> Any:
-            output = tvm.runtime.empty(job.shapes[-1], "float32")
-            module[job.function](*map(tvm.runtime.tensor, inputs), output)
-            return output
+            outputs = [tvm.runtime.empty(shape, "float32") for shape in job.shapes[-job.outputs :]]
+            module[job.function](*map(tvm.runtime.tensor, inputs), *outputs)
+            return outputs
 
         return self._execute(job, execute)
 
-    def _execute(self, job: Job, action: Callable[[Any], Any]) -> Float32Array:
+    def _execute(self, job: Job, action: Callable[[Any], Sequence[Any]]) -> tuple[Float32Array, ...]:
         try:
-            return np.asarray(action(tvm.runtime.load_module(str(job.library))).numpy(), dtype=np.float32)
+            outputs = action(tvm.runtime.load_module(str(job.library)))
+            return tuple(np.asarray(output.numpy(), dtype=np.float32) for output in outputs)
         except Exception as error:  # TVM raises builtin types of all kinds
             raise MeasurementError(f"{job.label} failed on {self.name}: {one_line(error)}") from error
 

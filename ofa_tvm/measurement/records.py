@@ -54,11 +54,19 @@ class KernelRecord(_Record):
     ----------
     parameters
         Of the schedule template, as plain JSON values.
+    screening
+        Measured with a few samples, only to see which candidates deserve the target's whole protocol. Such a
+        record decides nothing: a lucky one must not win over a measurement.
+    cold_weights
+        Measured on several copies of its weights in turn, so that they come from beyond the second-level cache as
+        they do in a net.
     """
 
     record: Literal["kernel"] = "kernel"
     workload: Annotated[Workload, BeforeValidator(_workload)]
     parameters: dict[str, Any] = Field(default_factory=dict)
+    screening: bool = False
+    cold_weights: bool = False
 
 
 class SubnetRecord(_Record):
@@ -107,15 +115,36 @@ class RecordStore:
         """All kernel records or all subnet records, in the order they were measured."""
         return [record for record in self._records if isinstance(record, record_type)]
 
-    def kernel(self, target: str, workload: Workload, parameters: dict[str, Any]) -> KernelRecord | None:
+    def kernel(
+        self,
+        target: str,
+        workload: Workload,
+        parameters: dict[str, Any],
+        screening: bool = False,
+        cold_weights: bool = False,
+    ) -> KernelRecord | None:
         """The latest record of this kernel on this target, or None if it was never tried."""
-        return self._latest(KernelRecord(target=target, outcome=_NO_OUTCOME, workload=workload, parameters=parameters))
+        return self._latest(
+            KernelRecord(
+                target=target,
+                outcome=_NO_OUTCOME,
+                workload=workload,
+                parameters=parameters,
+                screening=screening,
+                cold_weights=cold_weights,
+            )
+        )
 
     def subnet(self, target: str, architecture: dict[str, Any], kernels: str) -> SubnetRecord | None:
         """The latest record of this subnet of these kernels on this target, or None if it was never tried."""
         return self._latest(
             SubnetRecord(target=target, outcome=_NO_OUTCOME, architecture=architecture, kernels=kernels)
         )
+
+    def latest_kernels(self, target: str) -> list[KernelRecord]:
+        """Of each kernel tried on this target the latest record: one that failed since replaces its measurement."""
+        records = self._by_key.values()
+        return [record for record in records if isinstance(record, KernelRecord) and record.target == target]
 
     def append(self, record: Record) -> None:
         """As `append_all`."""

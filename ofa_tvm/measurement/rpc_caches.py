@@ -81,12 +81,13 @@ class ArgumentCache:
         self._tensors: dict[tuple[str, tuple[int, ...]], Any] = {}
         self._elements = 0
 
-    def get(self, shapes: tuple[tuple[int, ...], ...]) -> list[Any]:
-        """One tensor a shape, all different; the last is an output."""
+    def get(self, shapes: tuple[tuple[int, ...], ...], outputs: int = 1) -> list[Any]:
+        """One tensor a shape, all different; so many of the last are outputs."""
         if self._elements > ARGUMENT_CACHE_ELEMENTS:
             self._tensors.clear()
             self._elements = 0
-        roles = [f"input {index}" for index in range(len(shapes) - 1)] + ["output"]
+        inputs = len(shapes) - outputs
+        roles = [f"input {index}" if index < inputs else f"output {index - inputs}" for index in range(len(shapes))]
         return [self._tensor(role, shape) for role, shape in zip(roles, shapes, strict=True)]
 
     def _tensor(self, role: str, shape: tuple[int, ...]) -> Any:

@@ -91,7 +91,7 @@ class RpcDevice(Device):
         return self._attempt(job.label, lambda session: session.run(job, inputs, self._target.measurement.timeout_s))
 
     @override
-    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> tuple[Float32Array, ...]:
         check_shapes(job, inputs)
         return self._attempt(
             job.label, lambda session: session.run_kernel(job, inputs, self._target.measurement.timeout_s)

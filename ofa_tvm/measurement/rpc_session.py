@@ -89,14 +89,14 @@ class RpcSession:
 
         return self._call(timeout_s, execute)
 
-    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array], timeout_s: float) -> Float32Array:
-        """Output of the kernel."""
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array], timeout_s: float) -> tuple[Float32Array, ...]:
+        """Outputs of the kernel."""
 
-        def execute() -> Float32Array:
-            output = tvm.runtime.empty(job.shapes[-1], "float32", self._cpu)
+        def execute() -> tuple[Float32Array, ...]:
+            outputs = [tvm.runtime.empty(shape, "float32", self._cpu) for shape in job.shapes[-job.outputs :]]
             arguments = [tvm.runtime.tensor(array, self._cpu) for array in inputs]
-            self._libraries.module(job.library)[job.function](*arguments, output)
-            return np.asarray(output.numpy(), dtype=np.float32)
+            self._libraries.module(job.library)[job.function](*arguments, *outputs)
+            return tuple(np.asarray(output.numpy(), dtype=np.float32) for output in outputs)
 
         return self._call(timeout_s, execute)
 
@@ -120,12 +120,13 @@ class RpcSession:
         return within(timeout_s, call, self.close)
 
     def _time(self, job: Job, protocol: MeasurementProtocol) -> tuple[float, ...]:
+        runs = 1
         if isinstance(job, KernelJob):
-            module, function, arguments = (
-                self._libraries.module(job.library),
-                job.function,
-                self._arguments.get(job.shapes),
-            )
+            module, function, shapes = self._libraries.module(job.library), job.function, job.shapes
+            if job.rotation is not None:
+                function, runs = job.rotation.function, job.rotation.copies
+                shapes = (shapes[0], (runs, *shapes[1]), *shapes[2:])
+            arguments = self._arguments.get(shapes, job.outputs)
         else:
             machine = self._libraries.machine(job.library)
             machine.set_input("main", self._arguments.get((job.input_shape, ()))[0])
@@ -137,7 +138,7 @@ class RpcSession:
             repeat=protocol.repeats,
             cooldown_interval_ms=round(protocol.cooldown_ms),
         )
-        return tuple(float(seconds) * 1e3 for seconds in evaluator(*arguments).results)
+        return tuple(float(seconds) * 1e3 / runs for seconds in evaluator(*arguments).results)
 
 
 def _time_ms(function: Any) -> float:

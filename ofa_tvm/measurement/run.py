@@ -8,12 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from ofa_tvm.measurement.chunk import Chunk, Failure, Proof, Task
+from ofa_tvm.measurement.chunk import Chunk, Failure, Task
 from ofa_tvm.measurement.connecting import MAX_THREADS, Connecting, wait_for_any
 from ofa_tvm.measurement.crew import Crew, wait_a_little
 from ofa_tvm.measurement.deferral import interrupts_deferred
 from ofa_tvm.measurement.device import Device
-from ofa_tvm.measurement.job import Job, KernelJob
+from ofa_tvm.measurement.job import Job, KernelJob, Proof
 from ofa_tvm.measurement.judgement import Judge
 from ofa_tvm.measurement.member import Member
 from ofa_tvm.measurement.protocol import MeasurementFailure, Outcome, host_versions, now

@@ -44,10 +44,10 @@ class Told(Device):
     def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
         raise NotImplementedError
 
-    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> tuple[Float32Array, ...]:
         if np.isnan(self._factor):
             raise MeasurementError("the kernel crashed")
-        return self._factor * reference_output(tuple(inputs))
+        return (self._factor * reference_output(tuple(inputs)),)
 
     def round_trips_ms(self, count: int) -> tuple[float, ...]:
         return tuple(float(number) for number in range(1, count + 1))
@@ -137,7 +137,7 @@ def test_another_cpu_is_unfit_and_runs_nothing(
 
 
 @pytest.mark.parametrize(
-    ("factor", "problem"), [(1.01, "reference kernel: relative error"), (float("nan"), "the kernel crashed")]
+    ("factor", "problem"), [(1.01, "reference kernel on told: relative error"), (float("nan"), "the kernel crashed")]
 )
 def test_wrong_numbers_are_unfit(
     target: Target, bench: KernelBench, here: DeviceInfo, factor: float, problem: str

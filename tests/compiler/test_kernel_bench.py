@@ -3,14 +3,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ofa_tvm.compiler import kernel_bench
 from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
-from ofa_tvm.compiler.kernel_check import reference_output
+from ofa_tvm.compiler.kernel_check import reference_outputs
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.errors import DeviceUnavailableError, MeasurementError, NumericalMismatchError
+from ofa_tvm.measurement.device import Float32Array
 from ofa_tvm.measurement.null_device import kernel_ms
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
@@ -100,12 +102,16 @@ def test_an_interrupt_loses_nothing_that_was_measured(make_bench: MakeBench) -> 
 
 
 def test_a_device_that_computes_wrong_numbers_gets_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_bench, "reference_output", lambda inputs: 1.001 * reference_output(inputs))
+    def wrong(*problem: Any) -> tuple[Float32Array, ...]:
+        return tuple(1.001 * output for output in reference_outputs(*problem))
+
+    monkeypatch.setattr(kernel_bench, "reference_outputs", wrong)
     with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
         with pytest.raises(NumericalMismatchError, match=r"reference kernel on local.*relative error"):
             bench.measure(defaults(bench, WORKLOADS[:3]))
         assert not recorded(bench)
-        monkeypatch.undo()
+    monkeypatch.undo()
+    with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
         bench.measure(defaults(bench, WORKLOADS[:3]))
         assert recorded(bench) == Counter(WORKLOADS[:3])
 

@@ -101,7 +101,8 @@ class DeviceContract:
     def test_kernel_computes_what_numpy_does(self, device: Device, kernel_job: Kernels) -> None:
         job = kernel_job("triple")
         tensor = np.random.default_rng(2).standard_normal(job.shapes[0]).astype(np.float32)
-        np.testing.assert_allclose(device.run_kernel(job, [tensor]), 3 * tensor, rtol=1e-6)
+        (output,) = device.run_kernel(job, [tensor])
+        np.testing.assert_allclose(output, 3 * tensor, rtol=1e-6)
 
     def test_kernels_inputs_of_wrong_shape_are_refused(self, device: Device, kernel_job: Kernels) -> None:
         for inputs in ([], [np.zeros((1, 2, 3), np.float32)]):

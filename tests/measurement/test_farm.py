@@ -150,9 +150,9 @@ class ScriptedDevice(Device):
         return inputs + np.float32(self.host.numbers) if self.host.numbers else inputs
 
     @override
-    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> tuple[Float32Array, ...]:
         self.attempt(job.function)
-        return inputs[0]
+        return (inputs[0],)
 
     def attempt(self, function: str) -> None:
         time.sleep(JOB_S)

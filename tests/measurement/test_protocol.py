@@ -54,7 +54,7 @@ class ScriptedDevice(Device):
     def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
         raise NotImplementedError
 
-    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> tuple[Float32Array, ...]:
         raise NotImplementedError
 
     def close(self) -> None:

@@ -210,9 +210,9 @@ def test_kernels_that_crash_hang_or_compute_wrong_numbers(site, tmp_path, eventu
         assert "SIGSEGV" in outcomes[1].error
         assert isinstance(outcomes[3], MeasurementFailure)
         assert "no answer within 2 s" in outcomes[3].error
-        assert check_outputs("double", 2 * numbers, farm.run_kernel(job("double"), [numbers])) < 1e-6
+        assert check_outputs("double", 2 * numbers, *farm.run_kernel(job("double"), [numbers])) < 1e-6
         with pytest.raises(NumericalMismatchError):
-            check_outputs("double", 2 * numbers, farm.run_kernel(job("wrong"), [numbers]))
+            check_outputs("double", 2 * numbers, *farm.run_kernel(job("wrong"), [numbers]))
     assert_left_in_peace(site, eventually)
 
 

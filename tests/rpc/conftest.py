@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ RPC = Path(__file__).parents[2] / "rpc"
 BUILD = RPC / "server" / "build.sh"
 INCLUDE = tvm_ffi.libinfo.find_include_path()
 LIMIT_S = 30.0
+KINDS = ("python", "native", "native-sanitized")
 KERNELS = """
 #include <dlpack/dlpack.h>
 #include <tvm/ffi/c_api.h>
@@ -112,6 +115,17 @@ class Session:
             return made.numpy()
 
         return self.within(call, limit_s)
+
+    def run_subnet(self, library: Path) -> np.ndarray:
+        """The scores that a subnet of `compile_subnet` gives for 0 to 5."""
+        module = self.module(library)
+        image = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+        def call() -> np.ndarray:
+            cpu = self.remote.cpu(0)
+            return relax.VirtualMachine(module, cpu)["main"](tvm.runtime.tensor(image, cpu)).numpy()
+
+        return self.within(call)
 
 
 class Farm:
@@ -230,10 +244,10 @@ def server_command(build: Callable[..., Path], libraries: Path) -> Callable[[str
     return command
 
 
-@pytest.fixture
-def farm(tmp_path: Path, server_command: Callable[[str], list[Any]]) -> Iterator[Farm]:
+@contextlib.contextmanager
+def opened_farm(folder: Path, server_command: Callable[[str], list[Any]]) -> Iterator[Farm]:
     """A tracker, no server yet. In the end nothing may be left: no process, no file, no sanitizer's report."""
-    farm = Farm(tmp_path, server_command)
+    farm = Farm(folder, server_command)
     try:
         yield farm
     finally:
@@ -242,7 +256,36 @@ def farm(tmp_path: Path, server_command: Callable[[str], list[Any]]) -> Iterator
         _, alive = psutil.wait_procs(sessions, timeout=LIMIT_S)
     assert not alive
     assert not list(farm.temporary.iterdir())
-    assert not [report.read_text() for report in tmp_path.glob("report*")]
+    assert not [report.read_text() for report in folder.glob("report*")]
+
+
+@pytest.fixture
+def farm(tmp_path: Path, server_command: Callable[[str], list[Any]]) -> Iterator[Farm]:
+    """A farm for one test."""
+    with opened_farm(tmp_path, server_command) as farm:
+        yield farm
+
+
+@pytest.fixture
+def at_each_kind(
+    tmp_path: Path, server_command: Callable[[str], list[Any]]
+) -> Callable[[Callable[[Farm, Launched], None]], None]:
+    """Check something at a server of each kind, in a farm of its own, all at the same time: for what is all waiting."""
+
+    def check_one(kind: str, check: Callable[[Farm, Launched], None]) -> None:
+        (tmp_path / kind).mkdir()
+        with opened_farm(tmp_path / kind, server_command) as farm:
+            check(farm, farm.start_server(kind))
+
+    def check_all(check: Callable[[Farm, Launched], None]) -> None:
+        with ThreadPoolExecutor(len(KINDS)) as pool:
+            checks = {kind: pool.submit(check_one, kind, check) for kind in KINDS}
+        for kind, done in checks.items():
+            if (error := done.exception()) is not None:
+                error.add_note(f"at the server of kind {kind}")
+                raise error
+
+    return check_all
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tvm
-from tvm import relax
 from tvm.support import cc
 
 CROSS_COMPILER, EMULATOR, SYSROOT = "aarch64-linux-gnu-gcc", "qemu-aarch64-static", Path("/usr/aarch64-linux-gnu")
@@ -71,14 +69,7 @@ def test_registers_and_runs_cross_compiled_kernels(
     np.testing.assert_array_equal(session.run(session.module(kernels), "double"), [0, 2, 4, 6])
     target = {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72"}
     subnet = compile_subnet(target, fcompile=cc.cross_compiler(CROSS_COMPILER))
-    module = session.module(subnet)
-    image = np.arange(6, dtype=np.float32).reshape(2, 3)
-
-    def run() -> np.ndarray:
-        cpu = session.remote.cpu(0)
-        return relax.VirtualMachine(module, cpu)["main"](tvm.runtime.tensor(image, cpu)).numpy()
-
-    np.testing.assert_allclose(session.within(run), [[6], [24]])
+    np.testing.assert_allclose(session.run_subnet(subnet), [[6], [24]])
     info = json.loads(session.within(lambda: session.remote.get_function("ofa_tvm.device_info")()))
     assert (info["server"], info["machine"]) == ("native", "aarch64")
     assert info["versions"] == {package: version(package) for package in PACKAGES}

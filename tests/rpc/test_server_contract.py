@@ -16,7 +16,6 @@ import numpy as np
 import psutil
 import pytest
 import tvm
-from tvm import relax
 from tvm.rpc import base
 
 KINDS = ["python", "native", pytest.param("native-sanitized", marks=pytest.mark.slow)]
@@ -62,15 +61,7 @@ def test_kernel_is_timed_and_computes(farm, server, kernels: Path):
 
 
 def test_subnet_computes(farm, server, subnet: Path):
-    session = farm.session()
-    module = session.module(subnet)
-    image = np.arange(6, dtype=np.float32).reshape(2, 3)
-
-    def run() -> np.ndarray:
-        cpu = session.remote.cpu(0)
-        return relax.VirtualMachine(module, cpu)["main"](tvm.runtime.tensor(image, cpu)).numpy()
-
-    np.testing.assert_allclose(session.within(run), [[6], [24]])
+    np.testing.assert_allclose(farm.session().run_subnet(subnet), [[6], [24]])
 
 
 def test_random_fill_that_tuning_needs_is_there(farm, server):

@@ -72,36 +72,43 @@ def stranger() -> Iterator[contextlib.ExitStack]:
 
 
 @pytest.mark.parametrize("what", WRONG_ANSWERS)
-def test_wrong_answer_of_a_tracker_is_an_outage(farm, server, kernels: Path, what: str):
+def test_wrong_answer_of_a_tracker_is_an_outage(at_each_kind, kernels: Path, what: str):
     right, wrong = WRONG_ANSWERS[what]
-    farm.tracker.kill()
-    with socket.create_server(("127.0.0.1", farm.port)) as listener:
-        listener.settimeout(LIMIT_S)
-        for answer in wrong:
-            with answer_rightly(listener, right) as connection:
-                connection.sendall(answer)
-                connection.shutdown(socket.SHUT_WR)
-                assert hangs_up(connection), (answer[:20], server.log)
-    registered = server.log.count("registered at")
-    farm.start_tracker()
-    server.says("registered at", times=registered + 1)
-    session = farm.session()
-    np.testing.assert_array_equal(session.run(session.module(kernels), "double"), [0, 2, 4, 6])
+
+    def check(farm, server):
+        farm.tracker.kill()
+        with socket.create_server(("127.0.0.1", farm.port)) as listener:
+            listener.settimeout(LIMIT_S)
+            for answer in wrong:
+                with answer_rightly(listener, right) as connection:
+                    connection.sendall(answer)
+                    connection.shutdown(socket.SHUT_WR)
+                    assert hangs_up(connection), (answer[:20], server.log)
+        registered = server.log.count("registered at")
+        farm.start_tracker()
+        server.says("registered at", times=registered + 1)
+        session = farm.session()
+        np.testing.assert_array_equal(session.run(session.module(kernels), "double"), [0, 2, 4, 6])
+
+    at_each_kind(check)
 
 
 @pytest.mark.slow
-def test_answer_that_trickles_is_given_up(farm, server):
-    farm.tracker.kill()
-    with socket.create_server(("127.0.0.1", farm.port)) as listener:
-        listener.settimeout(LIMIT_S)
-        with answer_rightly(listener, 1) as connection, contextlib.suppress(ConnectionError):
-            connection.sendall(struct.pack("<i", 1000))
-            for _ in range(120):  # no byte comes late, and all of them take a minute
-                connection.sendall(b" ")
-                time.sleep(0.5)
-            pytest.fail(f"the server still waits: {server.log}")
-    farm.start_tracker()
-    server.says("registered at", times=2)
+def test_answer_that_trickles_is_given_up(at_each_kind):
+    def check(farm, server):
+        farm.tracker.kill()
+        with socket.create_server(("127.0.0.1", farm.port)) as listener:
+            listener.settimeout(LIMIT_S)
+            with answer_rightly(listener, 1) as connection, contextlib.suppress(ConnectionError):
+                connection.sendall(struct.pack("<i", 1000))
+                for _ in range(120):  # no byte comes late, and all of them take a minute
+                    connection.sendall(b" ")
+                    time.sleep(0.5)
+                pytest.fail(f"the server still waits: {server.log}")
+        farm.start_tracker()
+        server.says("registered at", times=2)
+
+    at_each_kind(check)
 
 
 def test_strangers_who_say_nothing_hold_nobody_up(farm, server, kernels: Path, stranger: contextlib.ExitStack):
@@ -126,38 +133,47 @@ def test_strangers_who_say_nothing_hold_nobody_up(farm, server, kernels: Path, s
     np.testing.assert_array_equal(session.run(session.module(kernels), "double"), [0, 2, 4, 6])
 
 
-def test_more_strangers_than_a_server_listens_to(farm, server, kernels: Path, stranger: contextlib.ExitStack):
-    host, port, _ = farm.offer()
-    for _ in range(30):
-        stranger.enter_context(socket.create_connection((host, port), timeout=LIMIT_S))
-    server.says("turned away: too many connections that say nothing", times=22)
-    assert server.process.poll() is None
-    session = farm.session()
-    np.testing.assert_array_equal(session.run(session.module(kernels), "double"), [0, 2, 4, 6])
+def test_more_strangers_than_a_server_listens_to(at_each_kind, kernels: Path, stranger: contextlib.ExitStack):
+    def check(farm, server):
+        host, port, _ = farm.offer()
+        for _ in range(30):
+            stranger.enter_context(socket.create_connection((host, port), timeout=LIMIT_S))
+        server.says("turned away: too many connections that say nothing", times=22)
+        assert server.process.poll() is None
+        session = farm.session()
+        np.testing.assert_array_equal(session.run(session.module(kernels), "double"), [0, 2, 4, 6])
+
+    at_each_kind(check)
 
 
 @pytest.mark.slow
-def test_stranger_who_says_nothing_is_turned_away_in_time(farm, server, stranger: contextlib.ExitStack):
-    host, port, _ = farm.offer()
-    silent = stranger.enter_context(socket.create_connection((host, port), timeout=LIMIT_S))
-    assert hangs_up(silent)
-    assert "turned away: timed out" in server.log
-    assert farm.session()
+def test_stranger_who_says_nothing_is_turned_away_in_time(at_each_kind, stranger: contextlib.ExitStack):
+    def check(farm, server):
+        host, port, _ = farm.offer()
+        silent = stranger.enter_context(socket.create_connection((host, port), timeout=LIMIT_S))
+        assert hangs_up(silent)
+        assert "turned away: timed out" in server.log
+        assert farm.session()
+
+    at_each_kind(check)
 
 
-def test_no_descriptor_for_a_client_is_no_outage(farm, server, kernels: Path, stranger: contextlib.ExitStack):
-    host, port, _ = farm.offer()
-    process = psutil.Process(server.process.pid)
-    used = {int(entry.name) for entry in Path(f"/proc/{process.pid}/fd").iterdir()}
-    limits = process.rlimit(resource.RLIMIT_NOFILE)
-    process.rlimit(resource.RLIMIT_NOFILE, (min(set(range(len(used) + 1)) - used), limits[1]))
-    stranger.enter_context(socket.create_connection((host, port), timeout=LIMIT_S))
-    server.says("cannot accept a client: Too many open files")
-    process.rlimit(resource.RLIMIT_NOFILE, limits)
-    session = farm.session()
-    np.testing.assert_array_equal(session.run(session.module(kernels), "double"), [0, 2, 4, 6])
-    assert server.log.count("cannot accept") == 1
-    assert "tracker 127.0.0.1" not in server.log
+def test_no_descriptor_for_a_client_is_no_outage(at_each_kind, kernels: Path, stranger: contextlib.ExitStack):
+    def check(farm, server):
+        host, port, _ = farm.offer()
+        process = psutil.Process(server.process.pid)
+        used = {int(entry.name) for entry in Path(f"/proc/{process.pid}/fd").iterdir()}
+        limits = process.rlimit(resource.RLIMIT_NOFILE)
+        process.rlimit(resource.RLIMIT_NOFILE, (min(set(range(len(used) + 1)) - used), limits[1]))
+        stranger.enter_context(socket.create_connection((host, port), timeout=LIMIT_S))
+        server.says("cannot accept a client: Too many open files")
+        process.rlimit(resource.RLIMIT_NOFILE, limits)
+        session = farm.session()
+        np.testing.assert_array_equal(session.run(session.module(kernels), "double"), [0, 2, 4, 6])
+        assert server.log.count("cannot accept") == 1
+        assert "tracker 127.0.0.1" not in server.log
+
+    at_each_kind(check)
 
 
 def test_connection_of_a_client_is_watched(farm, server, kernels: Path):

@@ -6,7 +6,7 @@ Widths, strides and activations follow the official code (mit-han-lab/once-for-a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ofa_tvm.space.architecture import Architecture, Block
@@ -138,17 +138,16 @@ def _inverted_residual(position: BlockPosition, kernel_size: int, middle: int, s
     kernels = []
     if middle != position.in_channels:
         kernels.append(Workload("pointwise", position.in_channels, middle, size, size, 1, 1, position.activation))
-    kernels.append(Workload("depthwise", middle, middle, size, size, kernel_size, position.stride, position.activation))
+    excited = position.squeeze_excite
+    depthwise = Workload("depthwise", middle, middle, size, size, kernel_size, position.stride, position.activation)
+    kernels.append(replace(depthwise, pooled=excited))
     size = _halve(size) if position.stride == 2 else size
-    if position.squeeze_excite:
+    if excited:
         squeezed = squeeze_channels(middle)
-        kernels += [
-            Workload("pool", middle, middle, size, size),
-            Workload("pointwise", middle, squeezed, 1, 1, activation="relu"),
-            Workload("pointwise", squeezed, middle, 1, 1, activation="h_sigmoid"),
-            Workload("scale", middle, middle, size, size),
-        ]
-    kernels.append(Workload("pointwise", middle, position.out_channels, size, size, residual=position.shortcut))
+        kernels.append(Workload("pointwise", middle, squeezed, 1, 1, activation="relu"))
+        kernels.append(Workload("pointwise", squeezed, middle, 1, 1, activation="h_sigmoid"))
+    projection = Workload("pointwise", middle, position.out_channels, size, size, residual=position.shortcut)
+    kernels.append(replace(projection, scaled=excited))
     return tuple(kernels)
 
 

@@ -88,7 +88,7 @@ class ScriptedDevice(Device):
         raise AssertionError("no subnets here")
 
     @override
-    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> Float32Array:
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> tuple[Float32Array, ...]:
         raise AssertionError("nothing is compiled here")
 
 
@@ -154,17 +154,18 @@ def check_kernels(host: Target, machine: Machine) -> Check:
             shapes = TEMPLATES[workload.kind].argument_shapes(workload, machine)
             assert list(shapes) == list(arguments)
             assert {name: array.shape for name, array in arguments.items()} == shapes
-            tensors = [tvm.runtime.tensor(array) for array in arguments.values()]
-            library[symbol](*tensors)
-            result = layout.unpack_activation(tensors[-1].numpy(), workload.out_channels)
-            worst = np.abs(result - expected).max() / max(np.abs(expected).max(), 1e-30)
-            assert worst < 1e-5, f"{workload.key} {parameters}: relative error {worst:.1e}"
+            tensors = {name: tvm.runtime.tensor(array) for name, array in arguments.items()}
+            library[symbol](*tensors.values())
+            for name, values in expected.items():
+                result = layout.unpack_activation(tensors[name].numpy(), workload.out_channels)
+                worst = np.abs(result - values).max() / max(np.abs(values).max(), 1e-30)
+                assert worst < 1e-5, f"{workload.key} {parameters}: relative error {worst:.1e} of {name}"
 
     return check
 
 
-def problem(workload: Workload, machine: Machine) -> tuple[dict[str, NDArray[np.float32]], Array]:
-    """Packed arguments by name (the output filled with NaN), and the expected output ``(1, OC, OH, OW)``."""
+def problem(workload: Workload, machine: Machine) -> tuple[dict[str, NDArray[np.float32]], dict[str, Array]]:
+    """Packed arguments by name (outputs filled with NaN), and the outputs expected, such as ``(1, OC, OH, OW)``."""
     random, v = np.random.default_rng(0), machine.lanes
 
     def draw(*shape: int) -> Array:
@@ -175,10 +176,10 @@ def problem(workload: Workload, machine: Machine) -> tuple[dict[str, NDArray[np.
     image = data.astype(np.float32) if workload.kind == "conv" else dirty(data, v)
     output = np.full((layout.blocks(oc, v), workload.output_height, workload.output_width, v), np.nan, np.float32)
     if workload.kind == "pool":
-        return {"data": image, "output": output}, data.mean((2, 3), keepdims=True)
+        return {"data": image, "output": output}, {"output": data.mean((2, 3), keepdims=True)}
+    factors = draw(1, c, 1, 1)
     if workload.kind == "scale":
-        factors = draw(1, c, 1, 1)
-        return {"data": image, "factors": dirty(factors, v), "output": output}, data * factors
+        return {"data": image, "factors": dirty(factors, v), "output": output}, {"output": data * factors}
     pack = {
         "pointwise": layout.pack_pointwise_weight,
         "depthwise": layout.pack_depthwise_weight,
@@ -187,11 +188,18 @@ def problem(workload: Workload, machine: Machine) -> tuple[dict[str, NDArray[np.
     weight, bias = draw(oc, 1 if workload.kind == "depthwise" else c, k, k), draw(oc)
     residual = draw(1, oc, workload.output_height, workload.output_width)
     arguments = {"data": image, "weight": pack(weight, v), "bias": layout.pack_bias(bias, v)}
+    if workload.scaled:
+        arguments["factors"] = dirty(factors, v)
+        data = data * factors
     if workload.residual:
         arguments["residual"] = dirty(residual, v)
     sums = convolution(data, weight, workload) + bias[:, None, None]
-    expected = activation(sums, workload.activation) + (residual if workload.residual else 0)
-    return {**arguments, "output": output}, expected
+    expected = {"output": activation(sums, workload.activation) + (residual if workload.residual else 0)}
+    arguments["output"] = output
+    if workload.pooled:
+        arguments["pooled"] = output[:, :1, :1].copy()
+        expected["pooled"] = expected["output"].mean((2, 3), keepdims=True)
+    return arguments, expected
 
 
 def dirty(array: Array, lanes: int) -> NDArray[np.float32]:

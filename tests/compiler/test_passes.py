@@ -77,18 +77,16 @@ def test_a_block_becomes_its_workloads_with_one_layout_change() -> None:
     assert packed.workloads == (
         Workload("conv", 3, 8, 12, 12, 3, 2, "h_swish"),
         Workload("pointwise", 8, 24, 6, 6, activation="relu"),
-        Workload("depthwise", 24, 24, 6, 6, 5, 1, "h_swish"),
-        Workload("pool", 24, 24, 6, 6),
+        Workload("depthwise", 24, 24, 6, 6, 5, 1, "h_swish", pooled=True),
         Workload("pointwise", 24, 8, 1, 1, activation="relu"),
         Workload("pointwise", 8, 24, 1, 1, activation="h_sigmoid"),
-        Workload("scale", 24, 24, 6, 6),
-        Workload("pointwise", 24, 8, 6, 6, residual=True),
+        Workload("pointwise", 24, 8, 6, 6, residual=True, scaled=True),
         Workload("pool", 8, 8, 6, 6),
         Workload("pointwise", 8, 10, 1, 1),
     )
     assert packed.leftovers == ()
     # The first convolution reads the image as it is; only the logits are unpacked.
-    assert _names(packed.mod) == ["relax.call_dps_packed"] * 10 + ["relax.call_tir"]
+    assert _names(packed.mod) == ["relax.call_dps_packed"] * 8 + ["relax.call_tir"]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +184,57 @@ def test_means_over_height_and_width_are_pools(mean: Forward) -> None:
     packed = _packed(_Net(lambda net, x: mean(net.second(x))))
     assert packed.workloads == (STEM, _pointwise(), Workload("pool", 8, 8, 12, 12))
     assert packed.leftovers == ()
+
+
+def _excite(net: _Net, x: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    return net.first(x * F.relu(factors))
+
+
+def test_a_scale_goes_into_the_projection_that_alone_reads_it() -> None:
+    packed = _packed(_Net(lambda net, x: _excite(net, x, net.second(x.mean((2, 3), keepdim=True)))))
+    pool, product = Workload("pool", 8, 8, 12, 12), _pointwise(height=1, width=1, activation="relu")
+    assert packed.workloads == (STEM, pool, product, _pointwise(scaled=True))
+    assert packed.leftovers == ()
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda net, y: net.first(y) + y,
+        lambda net, y: net.layer(y),
+        lambda net, y: F.relu(y),
+        lambda net, y: y,
+    ],
+)
+def test_a_scale_that_anything_else_reads_is_a_kernel(forward: Callable[[_Net, torch.Tensor], torch.Tensor]) -> None:
+    def scaled(net: _Net, x: torch.Tensor) -> torch.Tensor:
+        return forward(net, x * F.relu(net.second(x.mean((2, 3), keepdim=True))))
+
+    packed = _packed(_Net(scaled, nn.Conv2d(8, 8, 3, padding=1)))
+    assert Workload("scale", 8, 8, 12, 12) in packed.workloads
+    assert not any(workload.scaled for workload in packed.workloads)
+
+
+@pytest.mark.parametrize("read_again", [False, True])
+def test_a_pool_goes_into_the_depthwise_convolution_before_it(read_again: bool) -> None:
+    def forward(net: _Net, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(net.layer(x))
+        means = y.mean(3, keepdim=True).mean(2, keepdim=True)
+        return net.first(means) + net.first(y) if read_again else net.first(means)
+
+    packed = _packed(_Net(forward, nn.Conv2d(8, 8, 5, padding=2, groups=8)))
+    assert Workload("depthwise", 8, 8, 12, 12, 5, activation="relu", pooled=True) in packed.workloads
+    assert "pool" not in [workload.kind for workload in packed.workloads]
+
+
+def test_only_one_of_two_pools_goes_in() -> None:
+    def forward(net: _Net, x: torch.Tensor) -> torch.Tensor:
+        y = net.layer(x)
+        return net.first(y.mean((2, 3), keepdim=True)) + net.second(y.mean((2, 3), keepdim=True))
+
+    packed = _packed(_Net(forward, nn.Conv2d(8, 8, 3, padding=1, groups=8)))
+    assert [workload.kind for workload in packed.workloads].count("pool") <= 1
+    assert sum(workload.pooled for workload in packed.workloads) == 1
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,10 @@ POINTWISE = [
     Workload("pointwise", 120, 30, 1, 1, activation="relu"),
     Workload("pointwise", 7, 1000, 1, 1, activation="h_sigmoid"),
     Workload("pointwise", 640, 96, 1, 1, activation="h_swish"),
+    Workload("pointwise", 40, 33, 7, 7, scaled=True),
+    Workload("pointwise", 72, 40, 2, 3, activation="relu6", residual=True, scaled=True),
+    Workload("pointwise", 33, 80, 10, 10, stride=2, activation="relu", scaled=True),
+    Workload("pointwise", 90, 64, 1, 1, scaled=True),
 ]
 DEPTHWISE = [
     Workload("depthwise", 24, 24, height, width, kernel, stride, activation, residual)
@@ -50,6 +54,13 @@ DEPTHWISE = [
         (13, 40, 3, 1, "relu", False),
         (6, 37, 7, 2, "none", False),
         (3, 5, 1, 1, "none", False),
+    ]
+] + [
+    Workload("depthwise", channels, channels, height, width, kernel, stride, activation, residual, pooled=True)
+    for channels, height, width, kernel, stride, activation, residual in [
+        (24, 7, 25, 3, 1, "h_swish", False),
+        (40, 12, 37, 5, 2, "relu", True),
+        (130, 1, 1, 7, 1, "relu6", False),
     ]
 ]
 CONV = [
@@ -71,7 +82,9 @@ def test_kernels_match_numpy(workload: Workload, machine: Machine, check_kernels
     "workload",
     [
         Workload("pointwise", 24, 40, 5, 5, activation="h_swish", residual=True),
+        Workload("pointwise", 40, 40, 5, 5, residual=True, scaled=True),
         Workload("depthwise", 40, 40, 5, 5, 5, 2, "relu"),
+        Workload("depthwise", 40, 40, 9, 13, 3, 1, "relu", pooled=True),
         Workload("pool", 40, 40, 4, 4),
         Workload("scale", 40, 40, 4, 4),
     ],
@@ -99,6 +112,8 @@ def workloads(draw: st.DrawFn) -> Workload:
         draw(st.sampled_from([1, 2])),
         draw(st.sampled_from(get_args(Activation))),
         draw(st.booleans()),
+        scaled=kind == "pointwise" and draw(st.booleans()),
+        pooled=kind == "depthwise" and draw(st.booleans()),
     )
 
 

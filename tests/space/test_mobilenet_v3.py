@@ -73,7 +73,7 @@ def test_all_workloads_hold_nothing_more(depths):
 def test_each_kernel_takes_what_the_one_before_gives(space, architectures, data):
     """Channels and sizes run through the chain; squeeze-and-excite is a side branch of it."""
     kernels = workloads(space, data.draw(architectures))
-    main = [k for k in kernels[:-3] if (k.height, k.width) != (1, 1) and k.kind not in ("pool", "scale")]
+    main = [k for k in kernels[:-3] if (k.height, k.width) != (1, 1) and k.kind != "pool"]
     for before, after in itertools.pairwise(main):
         assert after.in_channels == before.out_channels
         assert (after.height, after.width) == (before.output_height, before.output_width)
@@ -90,10 +90,22 @@ def test_macs_of_the_largest_official_subnet():
             middle, out_size = 6 * channels, size // step
             total += channels * middle * size**2 + middle * 49 * out_size**2 + middle * width * out_size**2
             if excite:
-                total += 2 * middle * squeeze_channels(middle) + 2 * middle * out_size**2
+                total += 2 * middle * squeeze_channels(middle)
             size, channels = out_size, width
     total += 160 * 960 * 49 + 960 * 49 + 960 * 1280 + 1280 * 1000
     assert sum(kernel.macs for kernel in workloads(space, space.largest())) == total
+
+
+def test_squeeze_and_excite_leaves_its_two_products(space):
+    kernels = workloads(space, space.largest())
+    places = [place for place, kernel in enumerate(kernels) if kernel.pooled]
+    assert len(places) == 3 * 4
+    for place in places:
+        depthwise, reduce, excite, projection = kernels[place : place + 4]
+        assert (reduce.in_channels, excite.out_channels) == (depthwise.out_channels, projection.in_channels)
+        assert (reduce.activation, excite.activation, projection.scaled) == ("relu", "h_sigmoid", True)
+    assert sum(kernel.scaled for kernel in kernels) == len(places)
+    assert [kernel.kind for kernel in kernels if kernel.kind in ("pool", "scale")] == ["pool"]
 
 
 def test_shortcuts_only_where_shapes_agree(space):

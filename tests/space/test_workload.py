@@ -25,6 +25,14 @@ def test_a_residual_is_read_too():
     assert residual.key != plain.key
 
 
+@pytest.mark.parametrize(("kind", "name"), [("pointwise", "scaled"), ("depthwise", "pooled")])
+def test_what_is_taken_in_reads_or_writes_a_vector_more(kind, name):
+    plain, more = (Workload(kind, 8, 8, 4, 4, **{name: value}) for value in (False, True))
+    assert more.traffic_bytes - plain.traffic_bytes == 4 * 8
+    assert more.macs == plain.macs
+    assert more.key == f"{plain.key}_{name}"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -34,6 +42,8 @@ def test_a_residual_is_read_too():
         {"kernel_size": 4},
         {"stride": 0},
         {"kind": "depthwise", "out_channels": 16},
+        {"kind": "depthwise", "scaled": True},
+        {"pooled": True},
     ],
 )
 def test_workloads_that_are_none(wrong):

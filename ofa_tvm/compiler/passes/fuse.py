@@ -1,4 +1,8 @@
-"""Group the operators of a graph into fused kernels: convolution, bias, activation, residual add."""
+"""Group the operators of a graph into fused kernels: convolution, bias, activation, residual add.
+
+The squeeze-and-excite between a depthwise convolution and the projection behind it leaves no kernels of its own but
+the two products: the first gives the means, the second scales its input.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,13 @@ class FusedKernel:
     Attributes
     ----------
     inputs
-        In the kernel's argument order: data, factors of a ``scale``, residual.
+        In the kernel's argument order: data, factors of a ``scale`` or of a ``scaled`` kernel, residual.
     members
-        The variables it computes, its output last; nothing else reads the others.
+        The variables it computes, its output last; but for `pooled` nothing else reads the others.
     weight, bias
         `(OC, IC / groups, k, k)` and `(OC,)`, None for a ``pool`` or a ``scale``. A bias is always there with a weight.
+    pooled
+        The means of its output where the workload is ``pooled``.
     """
 
     workload: Workload
@@ -31,6 +37,7 @@ class FusedKernel:
     members: tuple[Var, ...]
     weight: np.ndarray | None = field(default=None, compare=False)
     bias: np.ndarray | None = field(default=None, compare=False)
+    pooled: Var | None = None
 
     @property
     def output(self) -> Var:
@@ -40,7 +47,7 @@ class FusedKernel:
     @property
     def outputs(self) -> tuple[Var, ...]:
         """All variables that later operators read, in the order of the kernel's last arguments."""
-        return (self.output,)
+        return (self.output,) if self.pooled is None else (self.output, self.pooled)
 
 
 def find_kernels(graph: Graph) -> dict[Var, FusedKernel]:
@@ -50,10 +57,15 @@ def find_kernels(graph: Graph) -> dict[Var, FusedKernel]:
     taken: set[Var] = {member for match in activations.values() for member in match.members}
     for variable in graph.bindings:
         anchor = None if variable in taken else find_anchor(graph, variable)
-        if anchor is not None:
+        if anchor is None or _scales_a_projection(graph, anchor, taken):
+            continue
+        before = kernels.get(anchor.inputs[0])
+        if anchor.workload.kind == "pool" and before is not None and _can_pool(before):
+            kernel = _add_pool(before, anchor)
+        else:
             kernel = _grow(graph, anchor, activations, taken)
-            kernels[kernel.output] = kernel
-            taken.update(kernel.members)
+        kernels[kernel.output] = kernel
+        taken.update(kernel.members)
     return kernels
 
 
@@ -62,9 +74,40 @@ def _grow(graph: Graph, anchor: Anchor, activations: dict[Var, ActivationMatch],
     kernel = FusedKernel(anchor.workload, anchor.inputs, anchor.members, anchor.weight)
     if anchor.weight is None:
         return kernel
+    kernel = _take_scale(graph, kernel, taken)
     kernel = _take_bias(graph, kernel, taken)
     kernel = _take_activation(graph, kernel, activations)
     return _take_residual(graph, kernel, taken)
+
+
+def _scales_a_projection(graph: Graph, anchor: Anchor, taken: set[Var]) -> bool:
+    """Whether all that reads a ``scale`` is a pointwise convolution, which then takes it in."""
+    reader = graph.only_reader(anchor.members[-1])
+    if anchor.workload.kind != "scale" or reader is None or reader in taken:
+        return False
+    following = find_anchor(graph, reader)
+    return following is not None and following.workload.kind == "pointwise"
+
+
+def _take_scale(graph: Graph, kernel: FusedKernel, taken: set[Var]) -> FusedKernel:
+    product = kernel.inputs[0]
+    if kernel.workload.kind != "pointwise" or product in taken or product not in graph.bindings:
+        return kernel
+    scale = find_anchor(graph, product)
+    if scale is None or not _scales_a_projection(graph, scale, taken):
+        return kernel
+    workload = replace(kernel.workload, scaled=True)
+    return replace(kernel, workload=workload, inputs=scale.inputs, members=(*scale.members, *kernel.members))
+
+
+def _can_pool(kernel: FusedKernel) -> bool:
+    return kernel.workload.kind == "depthwise" and kernel.pooled is None
+
+
+def _add_pool(kernel: FusedKernel, pool: Anchor) -> FusedKernel:
+    workload = replace(kernel.workload, pooled=True)
+    members = (*kernel.members[:-1], *pool.members, kernel.output)
+    return replace(kernel, workload=workload, members=members, pooled=pool.members[-1])
 
 
 def _take_bias(graph: Graph, kernel: FusedKernel, taken: set[Var]) -> FusedKernel:

@@ -8,7 +8,7 @@ multiplications and additions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from tvm import tirx
@@ -46,6 +46,14 @@ def store(buffer: Buffer, value: Expr, *index: Index, lanes: int) -> None:
 def splat(value: Expr | float, lanes: int) -> Expr:
     """A vector of equal elements."""
     return tirx.Broadcast(tirx.FloatImm("float32", value) if isinstance(value, float) else value, lanes)
+
+
+def balanced_sum(values: Sequence[Expr]) -> Expr:
+    """The sum as a balanced tree: additions that wait for each other are few."""
+    if len(values) == 1:
+        return values[0]
+    half = len(values) // 2
+    return balanced_sum(values[:half]) + balanced_sum(values[half:])
 
 
 class Accumulators:

@@ -47,9 +47,10 @@ def start_from_bias(sums: Accumulators, bias: Buffer, block: Index, tile_blocks:
 
 def finish(
     value: Expr, buffers: dict[str, Buffer], workload: Workload, block: Index, row: Index, column: Index, lanes: int
-) -> None:
-    """Activate a finished sum, add the residual, store."""
+) -> Expr:
+    """Activate a finished sum, add the residual, store; returns what was stored."""
     value = activate(value, workload.activation, lanes)
     if workload.residual:
         value = value + load(buffers["residual"], block, row, column, lanes=lanes)
     store(buffers["output"], value, block, row, column, lanes=lanes)
+    return value

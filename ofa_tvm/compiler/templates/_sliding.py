@@ -13,7 +13,17 @@ from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import Parameters, Template
 from ofa_tvm.compiler.templates._cost import TILE_OVERHEAD_CYCLES, shortlist, spill_factor, step_cycles
-from ofa_tvm.compiler.templates._emit import Accumulators, Index, each, each_tile, emit_function, unrolled
+from ofa_tvm.compiler.templates._emit import (
+    Accumulators,
+    Index,
+    balanced_sum,
+    each,
+    each_tile,
+    emit_function,
+    splat,
+    store,
+    unrolled,
+)
 from ofa_tvm.compiler.templates._epilogue import finish, start_from_bias, tile_elements
 from ofa_tvm.compiler.templates._tiling import Tiling, tile_sizes
 from ofa_tvm.compiler.templates._window import (
@@ -55,6 +65,7 @@ class SlidingTemplate(Template):
 
         def emit(buffers: dict[str, Buffer]) -> None:
             for block in each_tile(block_tiling, machine.shares(workload)):
+                pool = _Pool(buffers["pooled"], block, tile_blocks, machine.lanes) if workload.pooled else None
                 for row, row_taps in each_window(row_runs(rows, parameters.unroll_kernel)):
                     for column, taps in each_window(tile_runs(columns, column_tiling)):
                         sums = Accumulators(tile_blocks * tile_pixels, machine.lanes)
@@ -65,8 +76,14 @@ class SlidingTemplate(Template):
                                 y = rows.origin(row) + kernel_row
                                 _add_kernel_row(sums, operands, columns, column, taps, kernel_row, y)
                         for b, t in tile_elements(tile_blocks, tile_pixels):
-                            total = sums[b * tile_pixels + t]
-                            finish(total, buffers, workload, block + b, row, column + t, machine.lanes)
+                            number = b * tile_pixels + t
+                            sums[number] = finish(
+                                sums[number], buffers, workload, block + b, row, column + t, machine.lanes
+                            )
+                        if pool is not None:
+                            pool.add(sums, tile_pixels, column_tiling.overlap(column))
+                if pool is not None:
+                    pool.finish(workload.output_height * workload.output_width)
 
         return emit_function(self.argument_shapes(workload, machine), emit)
 
@@ -101,6 +118,27 @@ class SlidingTemplate(Template):
         loop = 0 if parameters.unroll_kernel else LOOP_CYCLES * column_tiling.count
         once = kernel_rows * self.reduced_channels(workload) * (per_row + loop)
         return block_tiling.count * (once + tiles * (TILE_OVERHEAD_CYCLES + 2 * accumulators))
+
+
+class _Pool:
+    """Sums of the output of some blocks over all pixels, gathered while its tiles are at hand."""
+
+    def __init__(self, means: Buffer, block: Index, blocks: int, lanes: int) -> None:
+        self._means, self._block, self._blocks = means, block, blocks
+        self._sums = Accumulators(blocks, lanes)
+        for b in range(blocks):
+            self._sums[b] = splat(0.0, lanes)
+
+    def add(self, tile: Accumulators, pixels: int, overlap: int) -> None:
+        """Add a tile (block-major) but its first `overlap` pixels, which the tile before it had too."""
+        for b in range(self._blocks):
+            self._sums[b] += balanced_sum([tile[b * pixels + t] for t in range(overlap, pixels)])
+
+    def finish(self, pixels: int) -> None:
+        """Store the means of `pixels` pixels."""
+        lanes = self._sums.lanes
+        for b in range(self._blocks):
+            store(self._means, self._sums[b] * splat(1.0 / pixels, lanes), self._block + b, 0, 0, lanes=lanes)
 
 
 def _add_kernel_row(

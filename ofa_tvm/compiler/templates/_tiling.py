@@ -29,6 +29,10 @@ class Tiling:
         last = self.extent - self.size
         return min(number * self.size, last) if isinstance(number, int) else tirx.Min(number * self.size, last)
 
+    def overlap(self, start: Any) -> int:
+        """How many elements at the beginning of a tile belong to the tile before it too: never in a loop over tiles."""
+        return -start % self.size if isinstance(start, int) else 0
+
     @property
     def computed(self) -> int:
         """Elements computed, the overlap counted twice."""

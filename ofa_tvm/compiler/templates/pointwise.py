@@ -13,8 +13,9 @@ from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import LoopOrder, Parameters, Shape, Template
 from ofa_tvm.compiler.templates._cost import product_cycles, shortlist
-from ofa_tvm.compiler.templates._emit import Accumulators, Index, each, each_tile, emit_function, load, splat, unrolled
+from ofa_tvm.compiler.templates._emit import Accumulators, Index, each, each_tile, emit_function, splat, unrolled
 from ofa_tvm.compiler.templates._epilogue import epilogue_shapes, finish, start_from_bias, tile_elements
+from ofa_tvm.compiler.templates._product import Image, Matrix, image_of, matrix_of, scaled_image, scaled_matrix
 from ofa_tvm.compiler.templates._tiling import Tiling, tile_sizes
 from ofa_tvm.space.workload import Workload
 
@@ -41,25 +42,39 @@ class PointwiseTemplate(Template):
     def body(self, workload: Workload, parameters: Parameters, machine: Machine) -> PrimFunc:
         """See `Template.body`."""
         pixel_tiling, block_tiling = _tilings(workload, parameters, machine)
-        parallel = machine.shares(workload)
+        parallel, v = machine.shares(workload), machine.lanes
+        scales_pixels = workload.scaled and (parameters.loop_order == "pixels" or pixel_tiling.count == 1)
+        scales_weights = workload.scaled and not scales_pixels
 
         def emit(buffers: dict[str, Buffer]) -> None:
-            if parameters.loop_order == "pixels":
-                for pixel in each_tile(pixel_tiling, parallel):
-                    for block in each_tile(block_tiling):
-                        emit_tile(buffers, pixel, block)
+            def image(pixel: Index) -> Image:
+                if scales_pixels:
+                    return scaled_image(buffers, workload, pixel, pixel_tiling.size, v)
+                return image_of(buffers, workload, pixel)
+
+            def matrix(block: Index) -> Matrix:
+                if scales_weights:
+                    return scaled_matrix(buffers, workload, block, block_tiling.size, v)
+                return matrix_of(buffers, block, v)
+
+            if parameters.loop_order == "pixels" or pixel_tiling.count == 1:
+                for pixel in each_tile(pixel_tiling, parallel and pixel_tiling.count > 1):
+                    pixels = image(pixel)
+                    for block in each_tile(block_tiling, parallel and pixel_tiling.count == 1):
+                        emit_tile(buffers, pixel, block, pixels, matrix(block))
             else:
                 for block in each_tile(block_tiling, parallel):
+                    weights = matrix(block)
                     for pixel in each_tile(pixel_tiling):
-                        emit_tile(buffers, pixel, block)
+                        emit_tile(buffers, pixel, block, image(pixel), weights)
 
-        def emit_tile(buffers: dict[str, Buffer], pixel: Index, block: Index) -> None:
+        def emit_tile(buffers: dict[str, Buffer], pixel: Index, block: Index, image: Image, matrix: Matrix) -> None:
             tile = _Tile(pixel, pixel_tiling.size, block, block_tiling.size, parameters.partial_sums)
             sums = Accumulators(tile.vectors * tile.partial_sums, machine.lanes)
             start_from_bias(sums, buffers["bias"], block, tile.blocks, tile.pixels)
             for number in unrolled(tile.vectors, tile.vectors * tile.partial_sums):
                 sums[number] = splat(0.0, machine.lanes)
-            _add_channels(sums, buffers, tile, workload)
+            _add_channels(sums, image, matrix, tile, workload.in_channels)
             for b, t in tile_elements(tile.blocks, tile.pixels):
                 row, column = (pixel + t) // workload.output_width, (pixel + t) % workload.output_width
                 total = _total(sums, tile, b * tile.pixels + t)
@@ -101,32 +116,22 @@ class _Tile:
         return self.pixels * self.blocks
 
 
-def _add_channels(sums: Accumulators, buffers: dict[str, Buffer], tile: _Tile, workload: Workload) -> None:
+def _add_channels(sums: Accumulators, image: Image, matrix: Matrix, tile: _Tile, channels: int) -> None:
     """Add all input channels to a tile: first the whole blocks of them, then the rest of the last block."""
     lanes = sums.lanes
-    whole, rest = divmod(workload.in_channels, lanes)
+    whole, rest = divmod(channels, lanes)
+
+    def add(channel_block: Index, lane: Index, part: int) -> None:
+        for b, t in tile_elements(tile.blocks, tile.pixels):
+            pixel = splat(image(channel_block, lane, t), lanes)
+            sums[part * tile.vectors + b * tile.pixels + t] += pixel * matrix(channel_block * lanes + lane, b)
+
     for channel_block in each(whole):
         for step in each(lanes // tile.partial_sums):
             for part in range(tile.partial_sums):
-                _add_channel(sums, buffers, tile, workload, channel_block, step * tile.partial_sums + part, part)
+                add(channel_block, step * tile.partial_sums + part, part)
     for lane in each(rest):
-        _add_channel(sums, buffers, tile, workload, whole, lane, 0)
-
-
-def _add_channel(
-    sums: Accumulators,
-    buffers: dict[str, Buffer],
-    tile: _Tile,
-    workload: Workload,
-    channel_block: Index,
-    lane: Index,
-    part: int,
-) -> None:
-    for b, t in tile_elements(tile.blocks, tile.pixels):
-        row, column = (tile.pixel + t) // workload.output_width, (tile.pixel + t) % workload.output_width
-        pixel = buffers["data"][channel_block, row * workload.stride, column * workload.stride, lane]
-        weights = load(buffers["weight"], tile.block + b, channel_block * sums.lanes + lane, lanes=sums.lanes)
-        sums[part * tile.vectors + b * tile.pixels + t] += splat(pixel, sums.lanes) * weights
+        add(whole, lane, 0)
 
 
 def _total(sums: Accumulators, tile: _Tile, vector: Index) -> Expr:

@@ -22,13 +22,16 @@ from tvm.tirx import Buffer, PrimFunc
 
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates import TEMPLATES
+from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.compiler.workers import map_in_workers
 from ofa_tvm.measurement.job import Rotation
 from ofa_tvm.space.workload import Workload
+from ofa_tvm.targets import Target
 
 MAX_COPIES = 64
 LEAST_SHARE = 1 / 16
 """Of the bytes of weights in those of activations: with fewer it makes no difference where weights come from."""
+_DEFAULT_L2_KIB = 1024
 _FLOAT_BYTES = 4
 # TVM's prefix for the symbols of functions that take their arguments in its calling convention.
 _SYMBOL_PREFIX = "__tvm_ffi_"
@@ -50,6 +53,12 @@ class Rotations:
         self._machine = machine
         self._l2_bytes = l2_bytes
         self._objects: dict[Workload, bytes] = {}
+
+    @classmethod
+    def on(cls, target: Target, toolchain: Toolchain) -> Rotations:
+        """For the devices of a target; none where nothing runs, on the target null."""
+        l2_kib = 0 if target.device.kind == "null" else target.cpu.l2_kib or _DEFAULT_L2_KIB
+        return cls(toolchain.tvm_target, toolchain.machine, 1024 * l2_kib)
 
     def of(self, workload: Workload) -> Rotation | None:
         """What to time in a kernel's place; None for one that is to be timed itself.

@@ -28,7 +28,6 @@ from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import MeasurementProtocol, Target
 
 SCREENING_SAMPLES = 5
-_DEFAULT_L2_KIB = 1024
 _PROBLEMS_KEPT = 32
 
 Kernels = Mapping[Workload, Parameters]
@@ -81,8 +80,7 @@ class KernelBench:
         self.store = store
         self.folder = folder
         self._libraries = 0
-        l2_kib = target.cpu.l2_kib or _DEFAULT_L2_KIB
-        self._rotations = Rotations(toolchain.tvm_target, toolchain.machine, 1024 * l2_kib)
+        self.rotations = Rotations.on(target, toolchain)
         self._problem = functools.lru_cache(maxsize=_PROBLEMS_KEPT)(self._pose)
         default = TEMPLATES[REFERENCE.kind].default(REFERENCE, toolchain.machine)
         (self.reference,) = self._jobs({REFERENCE: default})
@@ -101,13 +99,9 @@ class KernelBench:
         """
         return self._prove(self.reference, device)
 
-    def has_cold_weights(self, workload: Workload) -> bool:
-        """Whether a kernel is measured with weights from beyond the second-level cache."""
-        return self.farm.needs_library and self._rotations.of(workload) is not None
-
     def measured(self, workload: Workload, parameters: Parameters) -> bool:
         """Whether this kernel has a record on the target, a failed one included."""
-        cold = self.has_cold_weights(workload)
+        cold = self.rotations.of(workload) is not None
         return self.store.kernel(self.target.name, workload, parameters.to_dict(), cold_weights=cold) is not None
 
     def measure(
@@ -178,7 +172,7 @@ class KernelBench:
                     workload=workload,
                     parameters=kernels[workload].to_dict(),
                     screening=screening,
-                    cold_weights=self.has_cold_weights(workload),
+                    cold_weights=self.rotations.of(workload) is not None,
                     outcome=outcome,
                 )
                 for workload, outcome in outcomes.items()
@@ -215,9 +209,9 @@ class KernelBench:
         """Build one library of these kernels; a job for each of them."""
         self._libraries += 1
         library = self.folder / f"kernels_{self._libraries}.so"
-        rotated = [workload for workload in kernels if workload != REFERENCE and self.has_cold_weights(workload)]
+        rotations = {w: rotation for w in kernels if w != REFERENCE and (rotation := self.rotations.of(w)) is not None}
         if self.farm.needs_library:
-            objects = self.objects.get(kernels, kernels.__getitem__) | self._rotations.objects(rotated)
+            objects = self.objects.get(kernels, kernels.__getitem__) | self.rotations.objects(rotations)
             link_library(library, objects, self.toolchain.cross_compiler)
         machine = self.toolchain.machine
         return [
@@ -227,7 +221,7 @@ class KernelBench:
                 shapes=tuple(TEMPLATES[workload.kind].argument_shapes(workload, machine).values()),
                 workload=workload,
                 outputs=TEMPLATES[workload.kind].outputs(workload),
-                rotation=self._rotations.of(workload) if workload in rotated else None,
+                rotation=rotations.get(workload),
             )
             for workload in kernels
         ]

@@ -1,16 +1,20 @@
-"""Tuning: measure the candidates of kernel templates on the device, until all are known or time is up."""
+"""Tuning: search the parameters of many kernels on the devices, until all searches are over or time is up."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ofa_tvm.compiler.kernel_bench import KernelBench
-from ofa_tvm.compiler.schedules import Schedules
-from ofa_tvm.compiler.templates import TEMPLATES, Parameters
+from ofa_tvm.compiler.templates import Parameters
+from ofa_tvm.compiler.tuning_search import Searches, SearchSettings, family
+from ofa_tvm.compiler.tuning_status import expected_ms
+from ofa_tvm.measurement.task_queue import CHUNK_JOBS
 from ofa_tvm.space.workload import Workload
+
+KERNELS_A_LIBRARY = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +24,10 @@ class TuningReport:
     Attributes
     ----------
     candidates, measured
-        Kernels times their candidates, and how many of these have a record now.
+        How many candidates the kernels' searches need, and how many of these have a record now.
     before_ms, after_ms
-        Sum of the kernels' latencies, counted as often as asked for, with the best parameters known.
+        Sum of the kernels' latencies, counted as often as asked for, with the cost model's parameters and with the
+        best ones; of those kernels of which both are known.
     """
 
     kernels: int
@@ -32,64 +37,128 @@ class TuningReport:
     after_ms: float
 
 
+class Tuner:
+    """Searches the parameters of kernels, those first that take most of the time.
+
+    A library holds one candidate of each of many kernels. A kernel of which no other size has been searched has to
+    be screened with all its candidates, so the others of its family wait for it: then they need but a few.
+
+    Parameters
+    ----------
+    uses
+        How often each kernel is called, by which its latency counts.
+
+    Attributes
+    ----------
+    complete
+        Kernels whose search is over.
+    recorded
+        Outcomes recorded so far: screenings, measurements and failures.
+    """
+
+    def __init__(
+        self, bench: KernelBench, uses: Mapping[Workload, float], settings: SearchSettings | None = None
+    ) -> None:
+        self.uses = uses
+        machine = bench.toolchain.machine
+        self.searches = Searches(bench.store, bench.target.name, machine, bench.rotations, settings or SearchSettings())
+        self.complete = {workload for workload in uses if self.searches.is_complete(workload)}
+        self.recorded = 0
+        self._bench = bench
+        self._exhaustive = settings is not None and settings.exhaustive
+        latencies_ms = expected_ms(self.searches, uses)
+        order = sorted(uses, key=lambda workload: -uses[workload] * latencies_ms[workload])
+        self._waiting = [workload for workload in order if workload not in self.complete]
+        self._active: list[Workload] = []
+
+    def run(self, deadline_s: float = float("inf"), on_done: Callable[[int], None] = lambda _count: None) -> None:
+        """Search until all searches are over or `deadline_s` on `time.monotonic` has passed.
+
+        Parameters
+        ----------
+        on_done
+            Called with the number of outcomes recorded since the last call.
+
+        Raises
+        ------
+        CompileError, NumericalMismatchError, MeasurementError, DeviceError, OutputError
+            As `KernelBench.measure`.
+        """
+
+        def count(number: int) -> None:
+            self.recorded += number
+            on_done(number)
+
+        while time.monotonic() < deadline_s:
+            self._fill_up()
+            screened = self._next(self.searches.next_to_screen)
+            finals = self._next(self.searches.next_to_measure, besides=screened)
+            if not screened and not finals:
+                return
+            if screened:
+                self._bench.screen(screened, count, deadline_s)
+            if len(finals) >= CHUNK_JOBS or not screened:
+                self._bench.measure(finals, count, deadline_s)
+            self.searches.refresh()
+            over = {workload for workload in self._active if self.searches.is_complete(workload)}
+            self.complete |= over
+            self._active = [workload for workload in self._active if workload not in over]
+            on_done(0)  # for who looks at `complete`
+
+    def _next(
+        self, choose: Callable[[Workload], Parameters | None], besides: Mapping[Workload, Parameters] | None = None
+    ) -> dict[Workload, Parameters]:
+        """What to try next of each kernel under way."""
+        chosen = {workload: choose(workload) for workload in self._active if workload not in (besides or {})}
+        return {workload: parameters for workload, parameters in chosen.items() if parameters is not None}
+
+    def _fill_up(self) -> None:
+        """Begin with further kernels, so that there is one library's worth to screen."""
+        screening = sum(self.searches.next_to_screen(workload) is not None for workload in self._active)
+        learners = {family(workload) for workload in self._active}
+        kept = []
+        for workload in self._waiting:
+            alone = self._exhaustive or family(workload) not in learners or self.searches.has_teachers(workload)
+            if screening < KERNELS_A_LIBRARY and alone:
+                self._active.append(workload)
+                learners.add(family(workload))
+                screening += 1
+            else:
+                kept.append(workload)
+        self._waiting = kept
+
+
 def tune(
     bench: KernelBench,
     workloads: Iterable[Workload],
     minutes: float,
     on_done: Callable[[int], None] = lambda _count: None,
 ) -> TuningReport:
-    """Measure candidates of all these kernels, the most promising of each first.
-
-    The first round measures every kernel as the cost model would have it, the next one the second
-    candidate of each, and so on; in a round, the kernels that take most of the time come first.
+    """Tune the kernels of a subnet.
 
     Parameters
     ----------
     workloads
-        Kernels of a subnet, with repetition.
+        With repetition.
     minutes
-        Time limit; the first round is always finished. 0 measures nothing.
+        Time limit; 0 measures nothing.
 
     Raises
     ------
-    CompileError, MeasurementError, DeviceError, OutputError
+    CompileError, NumericalMismatchError, MeasurementError, DeviceError, OutputError
         As `KernelBench.measure`.
     """
     counts = Counter(workloads)
-    machine = bench.toolchain.machine
-    candidates = {workload: TEMPLATES[workload.kind].candidates(workload, machine) for workload in counts}
-    deadline_s = time.monotonic() + 60 * minutes
+    tuner = Tuner(bench, counts)
     if minutes > 0:
-        bench.measure({workload: candidates[workload][0] for workload in counts}, on_done)
-    before_ms = _total_ms(bench, counts)
-    latencies_ms = Schedules(bench.store, bench.target.name, machine).latencies_ms
-    order = sorted(counts, key=lambda workload: -counts[workload] * latencies_ms.get(workload, 0.0))
-    for round_number in range(1, max(map(len, candidates.values()), default=0)):
-        if time.monotonic() > deadline_s:
-            break
-        kernels = {w: candidates[w][round_number] for w in order if round_number < len(candidates[w])}
-        bench.measure(kernels, on_done, deadline_s)
+        tuner.run(time.monotonic() + 60 * minutes, on_done)
+    searches = tuner.searches
+    pairs = {w: (searches.latency_ms(w, searches.candidates(w)[0]), searches.latency_ms(w)) for w in counts}
+    known = {w: (before, after) for w, (before, after) in pairs.items() if before is not None and after is not None}
     return TuningReport(
         kernels=len(counts),
-        candidates=sum(map(len, candidates.values())),
-        measured=_count_measured(bench, candidates),
-        before_ms=before_ms,
-        after_ms=_total_ms(bench, counts),
+        candidates=sum(searches.tried(w) + searches.open(w) for w in counts),
+        measured=sum(searches.tried(w) for w in counts),
+        before_ms=sum(counts[w] * before for w, (before, _) in known.items()),
+        after_ms=sum(counts[w] * after for w, (_, after) in known.items()),
     )
-
-
-def remaining_candidates(bench: KernelBench, workloads: Iterable[Workload]) -> int:
-    """How many candidates of these kernels have no record yet."""
-    machine = bench.toolchain.machine
-    candidates = {w: TEMPLATES[w.kind].candidates(w, machine) for w in set(workloads)}
-    return sum(map(len, candidates.values())) - _count_measured(bench, candidates)
-
-
-def _count_measured(bench: KernelBench, candidates: dict[Workload, list[Parameters]]) -> int:
-    return sum(bench.measured(workload, p) for workload, parameters in candidates.items() for p in parameters)
-
-
-def _total_ms(bench: KernelBench, counts: Counter[Workload]) -> float:
-    """Sum over the kernels that were measured."""
-    latencies_ms = Schedules(bench.store, bench.target.name, bench.toolchain.machine).latencies_ms
-    return sum(latencies_ms.get(workload, 0.0) * count for workload, count in counts.items())

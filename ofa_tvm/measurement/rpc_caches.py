@@ -11,7 +11,6 @@ import tvm
 from tvm.runtime.vm import VirtualMachine
 
 LIBRARY_CACHE_BYTES = 256 << 20
-ARGUMENT_CACHE_ELEMENTS = 16 << 20
 FILL_FUNCTION = "tvm.contrib.random.uniform"
 
 
@@ -70,30 +69,32 @@ class LibraryCache:
 
 
 class ArgumentCache:
-    """Float32 tensors on the device, uniform in [-1, 1], made once for each shape and filled over there.
+    """Float32 tensors on the device, uniform in [-1, 1], filled over there.
 
-    An output never serves as an input later, so that values do not grow from job to job.
+    There is one array for each role, which grows as it has to; tensors are views of its beginning. So the hundreds
+    of shapes of a tuning run are filled a few times only. An output never serves as an input later, so that values
+    do not grow from job to job.
     """
 
     def __init__(self, session: Any) -> None:
         self._cpu = session.cpu(0)
         self._fill = session.get_function(FILL_FUNCTION)
-        self._tensors: dict[tuple[str, tuple[int, ...]], Any] = {}
-        self._elements = 0
+        self._arrays: dict[str, tuple[int, Any]] = {}
 
     def get(self, shapes: tuple[tuple[int, ...], ...], outputs: int = 1) -> list[Any]:
-        """One tensor a shape, all different; so many of the last are outputs."""
-        if self._elements > ARGUMENT_CACHE_ELEMENTS:
-            self._tensors.clear()
-            self._elements = 0
+        """One tensor a shape, all apart; so many of the last are outputs."""
         inputs = len(shapes) - outputs
         roles = [f"input {index}" if index < inputs else f"output {index - inputs}" for index in range(len(shapes))]
         return [self._tensor(role, shape) for role, shape in zip(roles, shapes, strict=True)]
 
     def _tensor(self, role: str, shape: tuple[int, ...]) -> Any:
-        if (role, shape) not in self._tensors:
-            tensor = tvm.runtime.empty(shape, "float32", self._cpu)
-            self._fill(-1.0, 1.0, tensor)
-            self._tensors[role, shape] = tensor
-            self._elements += math.prod(shape)
-        return self._tensors[role, shape]
+        elements = math.prod(shape)
+        size, array = self._arrays.get(role, (0, None))
+        if size < elements:
+            self._arrays.pop(role, None)  # the device may have no room for both
+            del array
+            size = 1 << (elements - 1).bit_length()
+            array = tvm.runtime.empty((size,), "float32", self._cpu)
+            self._fill(-1.0, 1.0, array)
+            self._arrays[role] = size, array
+        return array._create_view(shape)

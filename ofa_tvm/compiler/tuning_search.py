@@ -1,0 +1,209 @@
+"""The search for a kernel's parameters, as far as the records have it: what to measure next, and when it is over.
+
+First all candidates are screened with a few samples each, then the best of them are measured by the target's whole
+protocol; the fastest of these is what the kernel is compiled with. The state of a search is in the records alone, so
+that it goes on wherever it was left.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from ofa_tvm.compiler.cold_weights import Rotations
+from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.templates import TEMPLATES, Parameters
+from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.space.workload import Workload
+
+FINALISTS = 3
+"""Candidates measured by the whole protocol: screening ranks those that are nearly alike by chance."""
+SEEDED = 6
+"""Candidates screened of a kernel that another size has shown the way."""
+TEACHERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """How thoroughly to search.
+
+    Attributes
+    ----------
+    exhaustive
+        Screen all candidates, whatever other sizes have shown.
+    candidates
+        Screen no more of a kernel's; None for no such limit.
+    """
+
+    exhaustive: bool = False
+    candidates: int | None = None
+
+
+@dataclass(slots=True)
+class _Known:
+    """Median latencies by parameters, None for what failed."""
+
+    screened: dict[Parameters, float | None] = field(default_factory=dict)
+    measured: dict[Parameters, float | None] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len({*self.screened, *self.measured})
+
+    def ranking(self) -> list[Parameters]:
+        """What works, fastest first as screened, or as measured where it was not screened."""
+        latencies_ms = {**self.measured, **self.screened}
+        failed = {p for outcomes in (self.measured, self.screened) for p, ms in outcomes.items() if ms is None}
+        working = {p: ms for p, ms in latencies_ms.items() if ms is not None and p not in failed}
+        return sorted(working, key=working.__getitem__)
+
+    def best_first(self) -> list[Parameters]:
+        """The measured ones by their measurements, then the others as screened."""
+        measured = {p: ms for p, ms in self.measured.items() if ms is not None}
+        order = sorted(measured, key=measured.__getitem__)
+        return [*order, *(p for p in self.ranking() if p not in measured)]
+
+    def failures(self) -> int:
+        """How many failed."""
+        return len({p for outcomes in (self.measured, self.screened) for p, ms in outcomes.items() if ms is None})
+
+
+class Searches:
+    """The searches of all kernels on one target; `refresh` takes in what was recorded since.
+
+    Parameters
+    ----------
+    store
+        Records of the target of this name; those of kernels count that were measured as `rotations` has it.
+    """
+
+    def __init__(
+        self, store: RecordStore, target: str, machine: Machine, rotations: Rotations, settings: SearchSettings
+    ) -> None:
+        self._store = store
+        self._target = target
+        self._machine = machine
+        self._rotations = rotations
+        self._settings = settings
+        self._known: defaultdict[Workload, _Known] = defaultdict(_Known)
+        self._families: defaultdict[Workload, set[Workload]] = defaultdict(set)
+        self._candidates: dict[Workload, list[Parameters]] = {}
+        self._plans: dict[Workload, list[Parameters]] = {}
+        self._settled: set[Workload] = set()
+        self._seen = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the records that are new."""
+        touched = set()
+        for record in itertools.islice(self._store, self._seen, None):
+            if not isinstance(record, KernelRecord) or record.target != self._target:
+                continue
+            if record.cold_weights != (self._rotations.of(record.workload) is not None):
+                continue
+            known = self._known[record.workload]
+            outcomes = known.screened if record.screening else known.measured
+            measurement = record.measurement
+            outcomes[Parameters.from_dict(record.parameters)] = None if measurement is None else measurement.median_ms
+            self._families[family(record.workload)].add(record.workload)
+            touched.add(record.workload)
+        self._seen = len(self._store)
+        self._settled = {*self._settled - touched, *filter(self._is_settled, touched)}
+
+    def candidates(self, workload: Workload) -> list[Parameters]:
+        """All that the kernel's template offers, the cost model's pick first."""
+        if workload not in self._candidates:
+            self._candidates[workload] = TEMPLATES[workload.kind].candidates(workload, self._machine)
+        return self._candidates[workload]
+
+    def tried(self, workload: Workload) -> int:
+        """Candidates with a record."""
+        return len(self._known[workload])
+
+    def failed(self, workload: Workload) -> int:
+        """Candidates that failed."""
+        return self._known[workload].failures()
+
+    def needed(self, workload: Workload) -> int:
+        """Candidates that have to be known before any is measured by the whole protocol."""
+        everything = min(len(self.candidates(workload)), self._settings.candidates or math.inf)
+        seeded = not self._settings.exhaustive and bool(self._teachers(workload))
+        return int(min(everything, SEEDED) if seeded else everything)
+
+    def open(self, workload: Workload) -> int:
+        """Candidates that are still to be screened."""
+        return max(0, self.needed(workload) - self.tried(workload))
+
+    def next_to_screen(self, workload: Workload) -> Parameters | None:
+        """The most promising candidate without a record, until there are enough."""
+        if not self.open(workload):
+            return None
+        known = self._known[workload]
+        plan = self._plans.get(workload) or self._plans.setdefault(workload, list(self._plan(workload)))
+        return next((p for p in plan if p not in known.screened and p not in known.measured), None)
+
+    def next_to_measure(self, workload: Workload) -> Parameters | None:
+        """The first of the best candidates that was only screened."""
+        known = self._known[workload]
+        return next((p for p in known.ranking()[:FINALISTS] if p not in known.measured), None)
+
+    def is_complete(self, workload: Workload) -> bool:
+        """Whether nothing is left to measure."""
+        if not self.tried(workload) or self.next_to_measure(workload) is not None:
+            return False
+        return self.next_to_screen(workload) is None
+
+    def has_teachers(self, workload: Workload) -> bool:
+        """Whether other sizes of the kernel have been searched, so that few of its own candidates need be."""
+        return bool(self._teachers(workload))
+
+    def latency_ms(self, workload: Workload, parameters: Parameters | None = None) -> float | None:
+        """As measured, else as screened, else None; of the best parameters if none are given."""
+        known = self._known[workload]
+        if parameters is None:
+            parameters = next(iter(known.best_first()), None)
+        if parameters is None:
+            return None
+        return known.measured.get(parameters) or known.screened.get(parameters)
+
+    def _plan(self, workload: Workload) -> Iterator[Parameters]:
+        """Candidates in the order in which to screen them, without repetition."""
+        candidates = self.candidates(workload)
+        suggested = [] if self._settings.exhaustive else list(filter(None, self._suggestions(workload)))
+        yield from dict.fromkeys([*suggested[:1], candidates[0], *suggested[1:], *candidates])
+
+    def _suggestions(self, workload: Workload) -> Iterator[Parameters | None]:
+        """What did best at other sizes, as near to it as this one's candidates come; best first."""
+        rankings = [self._known[teacher].best_first()[:SEEDED] for teacher in self._teachers(workload)]
+        for rank in itertools.zip_longest(*rankings):
+            yield from (closest(seed, self.candidates(workload)) for seed in rank if seed is not None)
+
+    def _teachers(self, workload: Workload) -> list[Workload]:
+        """Of the same family, searched, and nearest in size."""
+        relatives = (self._families[family(workload)] & self._settled) - {workload}
+        return sorted(relatives, key=lambda w: (_distance(w, workload), w))[:TEACHERS]
+
+    def _is_settled(self, workload: Workload) -> bool:
+        """Whether a search is over, or was when fewer candidates were asked for."""
+        enough = min(SEEDED, len(self.candidates(workload)))
+        return self.tried(workload) >= enough and self.next_to_measure(workload) is None
+
+
+def family(workload: Workload) -> Workload:
+    """What kernels have in common that learn from each other: all but the size of the image and the epilogue."""
+    return replace(workload, height=1, width=1, activation="none", residual=False)
+
+
+def closest(seed: Parameters, candidates: Sequence[Parameters]) -> Parameters | None:
+    """The candidate that differs from the seed in the size of the tile alone, and in that least; None if all do more.
+
+    Tiles of other sizes fit images of other sizes, and what else was found best stays so.
+    """
+    alike = [p for p in candidates if replace(p, tile_pixels=seed.tile_pixels) == seed]
+    return min(alike, key=lambda p: abs(math.log(p.tile_pixels / seed.tile_pixels)), default=None)
+
+
+def _distance(one: Workload, other: Workload) -> float:
+    return abs(math.log(one.height * one.width) - math.log(other.height * other.width))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import onnx
 import torch
@@ -41,16 +42,16 @@ def export_onnx(subnet: torch.nn.Module, resolution: int) -> onnx.ModelProto:
     parameter = next(subnet.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     image = torch.zeros(1, 3, resolution, resolution, device=device)
-    exported = io.BytesIO()
-    with evaluation_mode(subnet), warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, evaluation_mode(subnet), warnings.catch_warnings():
         # The TorchScript exporter is chosen on purpose: it folds batch normalisation while exporting.
         warnings.filterwarnings("ignore", message=".*legacy TorchScript-based ONNX export", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx\.")
+        path = Path(folder) / "subnet.onnx"
         try:
             torch.onnx.export(
                 subnet,
                 (image,),
-                exported,
+                path,
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=[INPUT_NAME],
@@ -59,7 +60,7 @@ def export_onnx(subnet: torch.nn.Module, resolution: int) -> onnx.ModelProto:
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise CompileError(f"PyTorch cannot export the subnet at {resolution} px to ONNX: {reason}") from error
-    model = onnx.load_model_from_string(exported.getvalue())
+        model = onnx.load(path)
     unfolded = [node.name for node in model.graph.node if node.op_type == "BatchNormalization"]
     if unfolded:
         raise CompileError(

@@ -1,0 +1,55 @@
+"""Operators without a kernel template, compiled as the search has found, else by a default schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tvm
+from tvm import relax
+
+from ofa_tvm.compiler.general_search.database import TuningDatabase
+from ofa_tvm.compiler.general_search.default_schedule import DefaultSchedule
+from ofa_tvm.compiler.general_search.functions import PREPARE
+from ofa_tvm.compiler.general_search.intrinsics import register_intrinsics
+
+# What a found schedule does to its weights becomes a function of its own, which is run at once.
+LAY_OUT_WEIGHTS = tvm.transform.Sequential(
+    [
+        relax.transform.SplitLayoutRewritePreproc(),
+        relax.transform.FoldConstant(),
+        relax.transform.DeadCodeElimination(["main"]),
+    ],
+    name="lay_out_weights",
+)
+
+
+SCHEDULE_THE_REST = tvm.transform.Sequential([DefaultSchedule()], name="schedule_the_rest")
+
+
+def apply(mod: tvm.IRModule, target: tvm.target.Target, folder: Path | None) -> tvm.IRModule:
+    """Schedule the operators of a packed module: as found in the database, else by default.
+
+    Parameters
+    ----------
+    mod
+        As `ofa_tvm.compiler.passes.pack.pack` gives it.
+    folder
+        Of the database; None where there is none.
+
+    Returns
+    -------
+    mod
+        Calls of kernels and of scheduled functions, without operators.
+
+    Raises
+    ------
+    InvalidRecordError, OutputError
+        As `TuningDatabase`.
+    """
+    with target:
+        mod = PREPARE(mod)
+        if folder is not None and folder.exists():
+            register_intrinsics()
+            with TuningDatabase(folder).records:
+                mod = LAY_OUT_WEIGHTS(relax.transform.MetaScheduleApplyDatabase()(mod))
+        return SCHEDULE_THE_REST(mod)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import ofa_tvm
 from ofa_tvm.measurement.devices import cpu_model
@@ -16,6 +17,9 @@ def load_average() -> float:
     return round(os.getloadavg()[0], 2)
 
 
+_PACKAGES = ("apache-tvm", "onnxruntime", "openvino", "executorch", "torch", "numpy")
+
+
 def machine() -> dict[str, object]:
     """CPU, its number here, versions and date, as plain JSON values."""
     return {
@@ -24,7 +28,15 @@ def machine() -> dict[str, object]:
         "versions": {
             "ofa_tvm": ofa_tvm.__version__,
             "python": platform.python_version(),
-            **{package: version(package) for package in ("apache-tvm", "onnxruntime", "torch", "numpy")},
+            **_installed(),
         },
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _installed() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

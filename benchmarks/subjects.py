@@ -1,129 +1,98 @@
-"""Subnets to compare, each as our library in this process and as ONNX."""
+"""Subnets to compare, written to folders from which every system loads the same one."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import onnx
-import tvm
-from tvm.runtime.vm import VirtualMachine
+import numpy as np
+import safetensors.torch
+import torch
+from systems.loaded import ARCHITECTURE, IMAGE, LOGITS, MODEL, WEIGHTS
 
-from ofa_tvm.bundle.files import load_sample
-from ofa_tvm.bundle.manifest import LIBRARY, SAMPLE_INPUT, Manifest
-from ofa_tvm.bundle.runner import BundleRunner
-from ofa_tvm.compiler.kernels import KernelObjects
-from ofa_tvm.compiler.library import compile_subnet
-from ofa_tvm.compiler.schedules import Schedules
-from ofa_tvm.compiler.toolchain import Toolchain
-from ofa_tvm.errors import InvalidBundleError, UsageError
-from ofa_tvm.lowering.lower import lower
-from ofa_tvm.lowering.outputs import Array, random_image
+from ofa_tvm.files import write_json
+from ofa_tvm.lowering.lower import LoweredSubnet, lower
+from ofa_tvm.lowering.outputs import random_image
 from ofa_tvm.lowering.threads import one_torch_thread
-from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.predictors.profiling import subnets_to_profile
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.space.workload import Workload
+from ofa_tvm.supernet.calibration import calibrate
 from ofa_tvm.supernet.checkpoint import load_supernet
-from ofa_tvm.supernet.metadata import SupernetFolder
-from ofa_tvm.targets import Target
-from ofa_tvm.training.evaluation import Evaluator
+from ofa_tvm.supernet.metadata import find_supernet
+from ofa_tvm.supernet.network import Supernet
+from ofa_tvm.supernet.subnet import Subnet
+
+IMAGENET_SPACE = SearchSpace(1.0, 1000, tuple(range(128, 225, 4)))
+_CALIBRATION_IMAGES = 8
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A subnet, ready to run both ways.
+    """A subnet in files.
 
     Attributes
     ----------
-    kernels
-        Where the kernels' parameters come from.
-    main
-        Our library's function, from tensor to tensor.
-    image
-        float32 (1, 3, R, R).
+    folder
+        Its files, by the names in `systems.loaded`.
+    macs
+        Multiply-accumulates of its kernels.
     """
 
+    folder: Path
+    space: SearchSpace
     architecture: Architecture
-    macs: int
-    kernels: str
-    main: Callable[[Any], Any]
-    model: onnx.ModelProto
-    image: Array
+
+    @property
+    def kernels(self) -> tuple[Workload, ...]:
+        """Of the whole subnet, with repetition."""
+        return workloads(self.space, self.architecture)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return sum(workload.macs for workload in self.kernels)
 
 
-def compiled_subjects(
-    supernet: SupernetFolder, architectures: list[Architecture], target: Target, records: Path, folder: Path
-) -> list[Subject]:
-    """Subnets compiled with the best kernels among `records`; libraries are written to `folder`."""
-    store, toolchain, network = RecordStore(records), Toolchain.of(target), load_supernet(supernet)
-    schedules = Schedules(store, target.name, toolchain.machine)
-    objects = KernelObjects(toolchain.tvm_target, toolchain.machine)
+def chosen_supernet(supernet: str | None, seed: int) -> Supernet:
+    """The supernet of ``--supernet``; without one, MobileNetV3 of width 1.0 with random weights."""
+    if supernet is not None:
+        return load_supernet(find_supernet(supernet))
+    torch.manual_seed(seed)
+    return Supernet(IMAGENET_SPACE)
+
+
+def chosen_architectures(supernet: str | None, space: SearchSpace, count: int, seed: int) -> list[Architecture]:
+    """Random subnets; of a supernet on disk the smallest and the largest one first."""
+    return space.sample_distinct(count, seed) if supernet is None else subnets_to_profile(space, count, seed)
+
+
+def write_subjects(network: Supernet, architectures: list[Architecture], root: Path, seed: int) -> list[Subject]:
+    """Subnets with BN statistics of their own, over random images, so that activations are of sensible size."""
     subjects = []
     for number, architecture in enumerate(architectures):
+        subnet = network.extract(architecture)
+        generator = torch.Generator().manual_seed(seed)
         with one_torch_thread():
-            lowered = lower(network.extract(architecture), random_image(architecture.resolution, seed=0))
-        compiled = compile_subnet(
-            lowered.model, toolchain.tvm_target, toolchain.machine, schedules, toolchain.cross_compiler, objects
-        )
-        library = folder / f"subnet_{number}.so"
-        compiled.export(library)
-        subjects.append(
-            Subject(
-                architecture,
-                sum(workload.macs for workload in compiled.workloads),
-                provenance_of_kernels(store, target.name, compiled.workloads),
-                _main(library),
-                lowered.model,
-                lowered.sample_input,
+            images = torch.randn(
+                _CALIBRATION_IMAGES, 3, architecture.resolution, architecture.resolution, generator=generator
             )
-        )
+            calibrate(subnet, [images])
+            lowered = lower(subnet, random_image(architecture.resolution, seed))
+        subjects.append(write_subject(root / str(number), network.space, architecture, subnet, lowered))
     return subjects
 
 
-def bundle_subject(directory: Path, supernet: SupernetFolder, threads: int) -> Subject:
-    """A deployed library beside the ONNX graph of the same subnet, lowered again from its supernet.
-
-    Raises
-    ------
-    InvalidBundleError
-        The bundle is damaged or of other weights than the supernet's.
-    UsageError
-        Its library computes with another number of threads.
-    """
-    manifest = BundleRunner(directory).manifest  # checks the library, and that it is for this host
-    _check_same(directory, manifest, supernet, threads)
-    architecture = Architecture.from_dict(manifest.architecture)
-    image = load_sample(directory / SAMPLE_INPUT, manifest.input.shape)
-    lowered = lower(Evaluator(supernet).calibrated(architecture), image)
-    space = SearchSpace.from_dict(manifest.search_space)
-    macs = sum(workload.macs for workload in workloads(space, architecture))
-    return Subject(architecture, macs, "as deployed", _main(directory / LIBRARY), lowered.model, image)
-
-
-def provenance_of_kernels(store: RecordStore, target: str, kernels: tuple[Workload, ...]) -> str:
-    """How many of a subnet's distinct kernels were tuned: two candidates measured at least."""
-    measured = Counter(r.workload for r in store.of_type(KernelRecord) if r.target == target and r.measurement)
-    distinct = set(kernels)
-    tuned = sum(measured[workload] > 1 for workload in distinct)
-    return f"{tuned} of {len(distinct)} tuned" if tuned else "modelled"
-
-
-def _check_same(directory: Path, manifest: Manifest, supernet: SupernetFolder, threads: int) -> None:
-    if manifest.supernet.weights_sha256 != supernet.metadata.weights_sha256:
-        raise InvalidBundleError(
-            f"{directory} is of the weights {manifest.supernet.weights_sha256[:12]}..., supernet "
-            f"{supernet.metadata.name} has {supernet.metadata.weights_sha256[:12]}...; name the right --supernet"
-        )
-    compiled_for = int(manifest.target.tvm_target.get("num-cores", 1))
-    if compiled_for != threads:
-        raise UsageError(f"{directory} computes with {compiled_for} threads; give --threads {compiled_for}")
-
-
-def _main(library: Path) -> Callable[[Any], Any]:
-    main: Callable[[Any], Any] = VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.cpu())["main"]
-    return main
+def write_subject(
+    folder: Path, space: SearchSpace, architecture: Architecture, subnet: Subnet, lowered: LoweredSubnet
+) -> Subject:
+    """Write what every system loads; all but our library."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL).write_bytes(lowered.model.SerializeToString())
+    safetensors.torch.save_file(subnet.state_dict(), folder / WEIGHTS)
+    np.save(folder / IMAGE, lowered.sample_input)
+    np.save(folder / LOGITS, lowered.sample_output)
+    write_json(folder / ARCHITECTURE, {"space": space.to_dict(), "architecture": architecture.to_dict()})
+    return Subject(folder, space, architecture)

@@ -13,7 +13,7 @@ from ofa_tvm.errors import CompileError
 
 _SOURCE = Path(__file__).with_name("peak.cpp")
 _COMPILER = ("g++", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC")
-_SAMPLE_S = 0.005
+_SAMPLE_S = 0.001
 
 
 class Peak:
@@ -45,7 +45,7 @@ class Peak:
         self._rounds = max(1, int(_SAMPLE_S * gflops * 1e9 / threads / self._code.operations()))
 
     def sample_gflops(self) -> float:
-        """Over some milliseconds, after as many that are not counted."""
+        """Over a millisecond, which falls between the time slices of other processes, after one that is not counted."""
         with ThreadPoolExecutor(self._threads) as pool:  # ctypes lets go of the interpreter's lock
             return sum(pool.map(self._run, range(self._threads)))
 

@@ -17,6 +17,7 @@ from ofa_tvm.lowering.threads import one_torch_thread
 from ofa_tvm.predictors.profiling import subnets_to_profile
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.mobilenet_v3 import workloads
+from ofa_tvm.space.named import named_space
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.supernet.calibration import calibrate
@@ -25,7 +26,7 @@ from ofa_tvm.supernet.metadata import find_supernet
 from ofa_tvm.supernet.network import Supernet
 from ofa_tvm.supernet.subnet import Subnet
 
-IMAGENET_SPACE = SearchSpace(1.0, 1000, tuple(range(128, 225, 4)))
+IMAGENET_SPACE = named_space("mobilenet_v3_w1.0")
 _CALIBRATION_IMAGES = 8
 
 
@@ -54,6 +55,11 @@ class Subject:
     def macs(self) -> int:
         """Multiply-accumulates."""
         return sum(workload.macs for workload in self.kernels)
+
+
+def chosen_space(supernet: str | None) -> SearchSpace:
+    """The space of `chosen_supernet`."""
+    return IMAGENET_SPACE if supernet is None else find_supernet(supernet).metadata.space
 
 
 def chosen_supernet(supernet: str | None, seed: int) -> Supernet:

@@ -60,9 +60,9 @@ class Machine:
     l1_bytes: int = 32 * 1024
     threads: int = 1
 
-    def shares(self, workload: Workload) -> bool:
-        """Whether threads share the work: not if starting them takes longer than they save."""
-        return self.threads > 1 and workload.macs >= SHARED_MACS
+    def threads_for(self, workload: Workload) -> int:
+        """How many threads share a kernel's work: one, if starting more takes longer than they save."""
+        return self.threads if workload.macs >= SHARED_MACS else 1
 
 
 def machine_of(tvm_target: Target, l1d_kib: int | None = None) -> Machine:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ofa_tvm.compiler import machine as machine_module
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
 from ofa_tvm.compiler.templates._base import LoopOrder
@@ -145,14 +146,33 @@ def test_parameters_tuned_for_another_workload_are_right(check_kernels: Check) -
     )
 
 
-@pytest.mark.parametrize("order", ["pixels", "blocks"])
-def test_threads_share_a_kernel(order: LoopOrder, machine: Machine, check_kernels: Check) -> None:
-    workload = Workload("pointwise", 160, 160, 9, 9, activation="relu")
-    depthwise = Workload("depthwise", 480, 480, 11, 11, 5)
-    shared = replace(machine, threads=2)
-    assert shared.shares(workload)
-    assert shared.shares(depthwise)
-    check_kernels([(workload, Parameters(7, 2, 1, order)), (depthwise, Parameters(6, 2))], shared)
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_share_a_kernel(
+    threads: int, machine: Machine, check_kernels: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_module, "SHARED_MACS", 1)
+    orders: tuple[LoopOrder, ...] = get_args(LoopOrder)
+    kernels = [
+        (Workload("pointwise", 40, 70, 5, 5, activation="relu", residual=residual, scaled=scaled), parameters)
+        for residual, scaled in [(False, False), (True, True)]
+        for parameters in [Parameters(tiles, 2, 1, order) for tiles in (7, 25) for order in orders]
+    ]
+    kernels += [
+        (Workload("depthwise", 40, 40, 7, 9, 5, stride, pooled=pooled), Parameters(4, 2, unroll_kernel=unroll))
+        for stride in (1, 2)
+        for pooled in (False, True)
+        for unroll in (False, True)
+    ]
+    kernels += [(Workload("conv", 3, 16, 13, 11, 3, 2), Parameters(4)), (Workload("pool", 70, 70, 3, 3), Parameters())]
+    kernels += [(Workload("scale", 40, 40, 7, 3), Parameters(4)), (Workload("pointwise", 64, 40, 1, 1), Parameters())]
+    check_kernels(kernels, replace(machine, threads=threads))
+
+
+def test_starting_threads_for_a_small_kernel_does_not_pay() -> None:
+    shared = replace(NEON, threads=4)
+    assert shared.threads_for(Workload("pointwise", 16, 16, 2, 2)) == 1
+    assert shared.threads_for(Workload("pointwise", 160, 640, 14, 14)) == 4
+    assert NEON.threads_for(Workload("pointwise", 160, 640, 14, 14)) == 1
 
 
 def test_every_kind_has_a_template() -> None:

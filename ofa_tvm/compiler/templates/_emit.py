@@ -8,8 +8,7 @@ multiplications and additions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
 
 from tvm import tirx
 from tvm.ir import Expr
@@ -18,10 +17,8 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import Buffer, PrimFunc
 
 from ofa_tvm.compiler.templates._base import Shape
-from ofa_tvm.compiler.templates._tiling import Tiling
+from ofa_tvm.compiler.templates._loops import Index
 from ofa_tvm.space.workload import Activation
-
-Index: TypeAlias = "Expr | int"
 
 
 def emit_function(shapes: Mapping[str, Shape], emit: Callable[[dict[str, Buffer]], None]) -> PrimFunc:
@@ -41,6 +38,15 @@ def load(buffer: Buffer, *index: Index, lanes: int) -> Expr:
 def store(buffer: Buffer, value: Expr, *index: Index, lanes: int) -> None:
     """Store a vector of `lanes` elements at `index` of all axes but the last."""
     T.buffer_store(buffer, value, [*index, tirx.Ramp(0, 1, lanes)])
+
+
+def prefetch(buffer: Buffer, line: Index) -> None:
+    """Ask for a vector of `buffer`, counted from the start: it may lie behind the end, where nothing can go wrong."""
+    *outer, _lanes = buffer.shape
+    index = [*(0 for _ in outer[1:]), line, 0]
+    read, near, data = 0, 3, 1
+    address = tirx.address_of(tirx.BufferLoad(buffer, index))
+    T.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, read, near, data))
 
 
 def splat(value: Expr | float, lanes: int) -> Expr:
@@ -93,37 +99,3 @@ def activate(value: Expr, activation: Activation, lanes: int) -> Expr:
             return h_sigmoid(value)
         case "h_swish":
             return value * h_sigmoid(value)
-
-
-def each(extent: int) -> Iterator[Index]:
-    """Emit a loop over ``range(extent)``; straight code if that is one element.
-
-    The body of the ``for`` statement over this generator becomes the loop's body.
-    """
-    if extent == 1:
-        yield 0
-        return
-    with T.serial(extent) as number:
-        yield number
-
-
-def unrolled(start: int, stop: int) -> Iterator[Index]:
-    """Emit a loop over ``range(start, stop)`` that is unrolled late, so that TVM's passes see one copy of it."""
-    if stop - start == 1:
-        yield start
-    elif stop > start:
-        with T.unroll(start, stop) as number:
-            yield number
-
-
-def each_tile(tiling: Tiling, parallel: bool = False) -> Iterator[Index]:
-    """Emit a loop over the tiles of `tiling`, among threads if `parallel`; yields the tile's first element.
-
-    Threads may both write the overlap of two tiles: they write the same values.
-    """
-    if parallel and tiling.count > 1:
-        with T.parallel(tiling.count) as number:
-            yield tiling.start(number)
-    else:
-        for number in each(tiling.count):
-            yield tiling.start(number)

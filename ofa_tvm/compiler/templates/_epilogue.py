@@ -10,7 +10,8 @@ from tvm.tirx import Buffer
 from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import Shape
-from ofa_tvm.compiler.templates._emit import Accumulators, Index, activate, load, store, unrolled
+from ofa_tvm.compiler.templates._emit import Accumulators, activate, load, store
+from ofa_tvm.compiler.templates._loops import Index, unrolled
 from ofa_tvm.space.workload import Workload
 
 

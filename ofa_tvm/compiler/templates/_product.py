@@ -15,7 +15,8 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import Buffer
 
 from ofa_tvm.compiler.layout import blocks
-from ofa_tvm.compiler.templates._emit import Index, each, load, splat, store, unrolled
+from ofa_tvm.compiler.templates._emit import load, splat, store
+from ofa_tvm.compiler.templates._loops import Index, each, unrolled
 from ofa_tvm.space.workload import Workload
 
 Image: TypeAlias = "Callable[[Index, Index, Index], Expr]"

@@ -13,23 +13,16 @@ from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import Parameters, Template
 from ofa_tvm.compiler.templates._cost import TILE_OVERHEAD_CYCLES, shortlist, spill_factor, step_cycles
-from ofa_tvm.compiler.templates._emit import (
-    Accumulators,
-    Index,
-    balanced_sum,
-    each,
-    each_tile,
-    emit_function,
-    splat,
-    store,
-    unrolled,
-)
+from ofa_tvm.compiler.templates._emit import Accumulators, balanced_sum, emit_function, splat, store
 from ofa_tvm.compiler.templates._epilogue import finish, start_from_bias, tile_elements
+from ofa_tvm.compiler.templates._loops import Index, each, shared, unrolled
+from ofa_tvm.compiler.templates._stream import Stream
 from ofa_tvm.compiler.templates._tiling import Tiling, tile_sizes
 from ofa_tvm.compiler.templates._window import (
     Axis,
     Taps,
     each_kernel_row,
+    each_row,
     each_window,
     row_runs,
     tile_runs,
@@ -63,10 +56,19 @@ class SlidingTemplate(Template):
         block_tiling, column_tiling = _tilings(workload, parameters, machine)
         tile_blocks, tile_pixels = block_tiling.size, column_tiling.size
 
+        # Threads share the rows too, but for a pool, whose sums are over all of them.
+        parts = 1 if workload.pooled else rows.output
+
         def emit(buffers: dict[str, Buffer]) -> None:
-            for block in each_tile(block_tiling, machine.shares(workload)):
+            lines = self.reduced_channels(workload) * workload.kernel_size**2
+            for tile, part in shared(block_tiling.count, parts, machine.threads_for(workload)):
+                block = block_tiling.start(tile)
+                stream = Stream(buffers["weight"], (block + tile_blocks) * lines, tile_blocks * lines, rows.output)
                 pool = _Pool(buffers["pooled"], block, tile_blocks, machine.lanes) if workload.pooled else None
-                for row, row_taps in each_window(row_runs(rows, parameters.unroll_kernel)):
+                for row, row_taps in each_row(
+                    row_runs(rows, parameters.unroll_kernel), (0, rows.output) if workload.pooled else part
+                ):
+                    stream.ask(row)
                     for column, taps in each_window(tile_runs(columns, column_tiling)):
                         sums = Accumulators(tile_blocks * tile_pixels, machine.lanes)
                         start_from_bias(sums, buffers["bias"], block, tile_blocks, tile_pixels)

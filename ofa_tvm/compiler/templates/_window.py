@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from tvm import tirx
-from tvm.script.ir_builder import tirx as T
 
-from ofa_tvm.compiler.templates._emit import Index, each
+from ofa_tvm.compiler.templates._loops import Index, Span, clip, each, each_in
 from ofa_tvm.compiler.templates._tiling import Tiling
 
 Taps = tuple[tuple[int, int], ...]
@@ -76,6 +75,13 @@ def each_window(runs: list[Run]) -> Iterator[tuple[Index, Taps]]:
             yield run.first + number * run.step, run.taps
 
 
+def each_row(runs: list[Run], rows: Span) -> Iterator[tuple[Index, Taps]]:
+    """Emit those of the rows that lie in a range, one loop a run of `row_runs`."""
+    for run in runs:
+        for number in each_in(clip(rows, run.first, run.first + run.count)):
+            yield run.first + number, run.taps
+
+
 def row_runs(axis: Axis, unroll_kernel: bool) -> list[Run]:
     """Rows, one a tile; those with no taps given are to be clipped by loop bounds."""
     if not unroll_kernel:
@@ -94,8 +100,7 @@ def each_kernel_row(axis: Axis, row: Index, taps: Taps) -> Iterator[Index]:
         yield from range(*taps[0])
         return
     origin = axis.origin(row)
-    with T.serial(tirx.max(0, -origin), tirx.min(axis.kernel, axis.input - origin)) as tap:
-        yield tap
+    yield from each_in((tirx.max(0, -origin), tirx.min(axis.kernel, axis.input - origin)))
 
 
 def unrolled_multiply_adds(rows: Axis, columns: Axis, tile: Tiling, blocks: int, unroll_kernel: bool) -> int:

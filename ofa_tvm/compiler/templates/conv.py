@@ -7,8 +7,9 @@ from tvm.tirx import Buffer
 from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import Shape
-from ofa_tvm.compiler.templates._emit import Index, load, splat
+from ofa_tvm.compiler.templates._emit import load, splat
 from ofa_tvm.compiler.templates._epilogue import epilogue_shapes
+from ofa_tvm.compiler.templates._loops import Index
 from ofa_tvm.compiler.templates._sliding import Operand, SlidingTemplate
 from ofa_tvm.space.workload import Workload
 

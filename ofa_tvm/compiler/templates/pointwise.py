@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import get_args
+from typing import TypeAlias, get_args
 
 from tvm.ir import Expr
 from tvm.tirx import Buffer, PrimFunc
@@ -13,14 +14,20 @@ from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import LoopOrder, Parameters, Shape, Template
 from ofa_tvm.compiler.templates._cost import product_cycles, shortlist
-from ofa_tvm.compiler.templates._emit import Accumulators, Index, each, each_tile, emit_function, splat, unrolled
+from ofa_tvm.compiler.templates._emit import Accumulators, emit_function, splat
 from ofa_tvm.compiler.templates._epilogue import epilogue_shapes, finish, start_from_bias, tile_elements
+from ofa_tvm.compiler.templates._loops import Index, each, each_in, shared, unrolled
 from ofa_tvm.compiler.templates._product import Image, Matrix, image_of, matrix_of, scaled_image, scaled_matrix
+from ofa_tvm.compiler.templates._stream import Stream
 from ofa_tvm.compiler.templates._tiling import Tiling, tile_sizes
 from ofa_tvm.space.workload import Workload
 
+Ask: TypeAlias = "Callable[..., None]"
+
 MAX_BLOCKS = 8
 PARTIAL_SUMS = (1, 2, 4)
+STREAMED_PIXELS = 8
+"""Fewer take less time to compute on a vector of weights than it takes to come, which is then up to the processor."""
 
 
 class PointwiseTemplate(Template):
@@ -41,46 +48,8 @@ class PointwiseTemplate(Template):
 
     def body(self, workload: Workload, parameters: Parameters, machine: Machine) -> PrimFunc:
         """See `Template.body`."""
-        pixel_tiling, block_tiling = _tilings(workload, parameters, machine)
-        parallel, v = machine.shares(workload), machine.lanes
-        scales_pixels = workload.scaled and (parameters.loop_order == "pixels" or pixel_tiling.count == 1)
-        scales_weights = workload.scaled and not scales_pixels
-
-        def emit(buffers: dict[str, Buffer]) -> None:
-            def image(pixel: Index) -> Image:
-                if scales_pixels:
-                    return scaled_image(buffers, workload, pixel, pixel_tiling.size, v)
-                return image_of(buffers, workload, pixel)
-
-            def matrix(block: Index) -> Matrix:
-                if scales_weights:
-                    return scaled_matrix(buffers, workload, block, block_tiling.size, v)
-                return matrix_of(buffers, block, v)
-
-            if parameters.loop_order == "pixels" or pixel_tiling.count == 1:
-                for pixel in each_tile(pixel_tiling, parallel and pixel_tiling.count > 1):
-                    pixels = image(pixel)
-                    for block in each_tile(block_tiling, parallel and pixel_tiling.count == 1):
-                        emit_tile(buffers, pixel, block, pixels, matrix(block))
-            else:
-                for block in each_tile(block_tiling, parallel):
-                    weights = matrix(block)
-                    for pixel in each_tile(pixel_tiling):
-                        emit_tile(buffers, pixel, block, image(pixel), weights)
-
-        def emit_tile(buffers: dict[str, Buffer], pixel: Index, block: Index, image: Image, matrix: Matrix) -> None:
-            tile = _Tile(pixel, pixel_tiling.size, block, block_tiling.size, parameters.partial_sums)
-            sums = Accumulators(tile.vectors * tile.partial_sums, machine.lanes)
-            start_from_bias(sums, buffers["bias"], block, tile.blocks, tile.pixels)
-            for number in unrolled(tile.vectors, tile.vectors * tile.partial_sums):
-                sums[number] = splat(0.0, machine.lanes)
-            _add_channels(sums, image, matrix, tile, workload.in_channels)
-            for b, t in tile_elements(tile.blocks, tile.pixels):
-                row, column = (pixel + t) // workload.output_width, (pixel + t) % workload.output_width
-                total = _total(sums, tile, b * tile.pixels + t)
-                finish(total, buffers, workload, block + b, row, column, machine.lanes)
-
-        return emit_function(self.argument_shapes(workload, machine), emit)
+        shapes = self.argument_shapes(workload, machine)
+        return emit_function(shapes, lambda buffers: _Emitter(workload, parameters, machine, buffers).emit())
 
     def candidates(self, workload: Workload, machine: Machine) -> list[Parameters]:
         """See `Template.candidates`."""
@@ -116,7 +85,82 @@ class _Tile:
         return self.pixels * self.blocks
 
 
-def _add_channels(sums: Accumulators, image: Image, matrix: Matrix, tile: _Tile, channels: int) -> None:
+class _Emitter:
+    """Writes the body of one kernel."""
+
+    def __init__(
+        self, workload: Workload, parameters: Parameters, machine: Machine, buffers: dict[str, Buffer]
+    ) -> None:
+        self.workload, self.buffers, self.lanes = workload, buffers, machine.lanes
+        self.threads = machine.threads_for(workload)
+        self.pixels, self.blocks = _tilings(workload, parameters, machine)
+        self.partial_sums = parameters.partial_sums
+        # With one tile of pixels there is nothing to hold the weights for.
+        self.pixels_outside = parameters.loop_order == "pixels" or self.pixels.count == 1
+
+    def emit(self) -> None:
+        """Tiles of pixels and of blocks, one inside the other; what the outer loop holds is scaled there."""
+        outer, inner = (self.pixels, self.blocks) if self.pixels_outside else (self.blocks, self.pixels)
+        for number, span in shared(outer.count, inner.count, self.threads):
+            first = outer.start(number)
+            if self.pixels_outside:
+                image = self._image(first)
+                for block in map(inner.start, each_in(span)):
+                    self._emit_tile(first, block, image, matrix_of(self.buffers, block, self.lanes), 0)
+            else:
+                matrix = self._matrix(first)
+                for step in each_in(span):
+                    pixel = inner.start(step)
+                    self._emit_tile(pixel, first, image_of(self.buffers, self.workload, pixel), matrix, step)
+
+    def _image(self, first: Index) -> Image:
+        if self.workload.scaled:
+            return scaled_image(self.buffers, self.workload, first, self.pixels.size, self.lanes)
+        return image_of(self.buffers, self.workload, first)
+
+    def _matrix(self, first: Index) -> Matrix:
+        if self.workload.scaled:
+            return scaled_matrix(self.buffers, self.workload, first, self.blocks.size, self.lanes)
+        return matrix_of(self.buffers, first, self.lanes)
+
+    def _emit_tile(self, pixel: Index, block: Index, image: Image, matrix: Matrix, step: Index) -> None:
+        """The `step` is the tile's number among those that read the same weights."""
+        tile = _Tile(pixel, self.pixels.size, block, self.blocks.size, self.partial_sums)
+        sums = Accumulators(tile.vectors * tile.partial_sums, self.lanes)
+        start_from_bias(sums, self.buffers["bias"], block, tile.blocks, tile.pixels)
+        for number in unrolled(tile.vectors, tile.vectors * tile.partial_sums):
+            sums[number] = splat(0.0, self.lanes)
+        _add_channels(sums, image, matrix, tile, self.workload.in_channels, self._ask_ahead(block, step))
+        for b, t in tile_elements(tile.blocks, tile.pixels):
+            row, column = (pixel + t) // self.workload.output_width, (pixel + t) % self.workload.output_width
+            total = _total(sums, tile, b * tile.pixels + t)
+            finish(total, self.buffers, self.workload, block + b, row, column, self.lanes)
+
+    def _ask_ahead(self, block: Index, step: Index) -> Ask:
+        """What asks for the next blocks' weights in the loop over blocks of channels."""
+        whole = self.workload.in_channels // self.lanes
+        if self.pixels.extent < STREAMED_PIXELS or whole == 0:
+            return lambda _channel_block, _step=None: None
+        inputs = blocks(self.workload.in_channels, self.lanes) * self.lanes
+        repeats = 1 if self.pixels_outside else self.pixels.count
+        stream = Stream(
+            self.buffers["weight"],
+            first=(block + self.blocks.size) * inputs,
+            count=inputs * self.blocks.size,
+            steps=repeats * whole,
+            substeps=self.lanes // self.partial_sums,
+        )
+        return lambda channel_block, lane=None: stream.ask(step * whole + channel_block, lane)
+
+
+def _add_channels(
+    sums: Accumulators,
+    image: Image,
+    matrix: Matrix,
+    tile: _Tile,
+    channels: int,
+    ask: Ask,
+) -> None:
     """Add all input channels to a tile: first the whole blocks of them, then the rest of the last block."""
     lanes = sums.lanes
     whole, rest = divmod(channels, lanes)
@@ -127,7 +171,9 @@ def _add_channels(sums: Accumulators, image: Image, matrix: Matrix, tile: _Tile,
             sums[part * tile.vectors + b * tile.pixels + t] += pixel * matrix(channel_block * lanes + lane, b)
 
     for channel_block in each(whole):
+        ask(channel_block)
         for step in each(lanes // tile.partial_sums):
+            ask(channel_block, step)
             for part in range(tile.partial_sums):
                 add(channel_block, step * tile.partial_sums + part, part)
     for lane in each(rest):

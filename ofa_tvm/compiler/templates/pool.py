@@ -7,7 +7,8 @@ from tvm.tirx import Buffer, PrimFunc
 from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import Parameters, Shape, Template
-from ofa_tvm.compiler.templates._emit import Accumulators, Index, each, each_tile, emit_function, load, splat, store
+from ofa_tvm.compiler.templates._emit import Accumulators, emit_function, load, splat, store
+from ofa_tvm.compiler.templates._loops import Index, each, shared
 from ofa_tvm.compiler.templates._tiling import Tiling
 from ofa_tvm.space.workload import Workload
 
@@ -37,7 +38,8 @@ class PoolTemplate(Template):
                 for b in range(tiling.size):
                     sums[part * tiling.size + b] += load(data, block + b, pixel // width, pixel % width, lanes=v)
 
-            for block in each_tile(tiling):
+            for tile, _whole in shared(tiling.count, 1, machine.threads_for(workload)):
+                block = tiling.start(tile)
                 sums = Accumulators(tiling.size * partial, v)
                 for number in range(tiling.size * partial):
                     sums[number] = splat(0.0, v)

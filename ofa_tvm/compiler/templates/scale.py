@@ -7,7 +7,8 @@ from tvm.tirx import Buffer, PrimFunc
 from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import Parameters, Shape, Template
-from ofa_tvm.compiler.templates._emit import each, each_tile, emit_function, load, store
+from ofa_tvm.compiler.templates._emit import emit_function, load, store
+from ofa_tvm.compiler.templates._loops import each_in, shared
 from ofa_tvm.compiler.templates._tiling import Tiling, tile_sizes
 from ofa_tvm.space.workload import Workload
 
@@ -30,9 +31,10 @@ class ScaleTemplate(Template):
         tiling = Tiling.of(workload.height * width, parameters.tile_pixels)
 
         def emit(buffers: dict[str, Buffer]) -> None:
-            for block in each(blocks(workload.in_channels, v)):
-                for first in each_tile(tiling):
-                    for pixel in (first + t for t in range(tiling.size)):
+            count = blocks(workload.in_channels, v)
+            for block, tiles in shared(count, tiling.count, machine.threads_for(workload)):
+                for tile in each_in(tiles):
+                    for pixel in (tiling.start(tile) + t for t in range(tiling.size)):
                         row, column = pixel // width, pixel % width
                         scaled = load(buffers["data"], block, row, column, lanes=v) * load(
                             buffers["factors"], block, 0, 0, lanes=v

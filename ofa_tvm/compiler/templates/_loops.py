@@ -1,0 +1,66 @@
+"""Loops of emitted kernels: plain ones, unrolled ones, and those that threads share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.script.ir_builder import tirx as T
+
+Index: TypeAlias = "Expr | int"
+Span: TypeAlias = "tuple[Index, Index]"
+"""A half-open range."""
+
+
+def each(extent: int) -> Iterator[Index]:
+    """Emit a loop over ``range(extent)``; straight code if that is one element.
+
+    The body of the ``for`` statement over this generator becomes the loop's body.
+    """
+    yield from each_in((0, extent))
+
+
+def each_in(span: Span) -> Iterator[Index]:
+    """Emit a loop over a range, whose bounds may be computed."""
+    low, high = span
+    if isinstance(low, int) and isinstance(high, int) and high - low == 1:
+        yield low
+        return
+    with T.serial(high - low) as number:
+        yield low + number
+
+
+def unrolled(start: int, stop: int) -> Iterator[Index]:
+    """Emit a loop over ``range(start, stop)`` that is unrolled late, so that TVM's passes see one copy of it."""
+    if stop - start == 1:
+        yield start
+    elif stop > start:
+        with T.unroll(start, stop) as number:
+            yield number
+
+
+def shared(outer: int, inner: int, threads: int) -> Iterator[tuple[Index, Span]]:
+    """Emit a loop over ``range(outer)`` whose iterations have `inner` parts each, the parts shared evenly by threads.
+
+    Yields an outer number and the range of the parts to do: all of them with one thread, and among several for all but
+    a thread's first and last outer number. Threads may both write the overlap of two tiles: they write the same values.
+    """
+    if threads == 1 or outer * inner == 1:
+        for number in each(outer):
+            yield number, (0, inner)
+        return
+    with T.parallel(threads) as thread:
+        first, last = (outer * inner * part // threads for part in (thread, thread + 1))
+        for number in each_in((first // inner, (last + inner - 1) // inner)):
+            yield number, (tirx.max(0, first - number * inner), tirx.min(inner, last - number * inner))
+
+
+def clip(span: Span, low: int, high: int) -> Span:
+    """The part of a range between two numbers, counted from the first of them."""
+    start, stop = span
+    if isinstance(start, int) and isinstance(stop, int):
+        return max(start, low) - low, min(stop, high) - low
+    start = tirx.min(tirx.max(start, low), high) - low
+    return start, tirx.max(start, tirx.min(stop, high) - low)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tvm
 from layers import blocked_run, layer, layer_output, unpacked
+from libraries import tuned_kernels
 from peak import Peak
 from system_worker import sample_ms
 
@@ -23,7 +24,7 @@ from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.templates import TEMPLATES
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.lowering.check import check_outputs
-from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.measurement.records import RecordStore
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import Target
 
@@ -40,7 +41,7 @@ class KernelTimer:
         self._machine = toolchain.machine
         self._kernels = kernels
         self._schedules = Schedules(store, target.name, toolchain.machine)
-        self._tuned = {r.workload for r in store.of_type(KernelRecord) if r.target == target.name and r.measurement}
+        self._tuned = tuned_kernels(store, target.name)
         self._folder = tempfile.TemporaryDirectory(prefix="ofa_tvm.")
         objects = KernelObjects(toolchain.tvm_target, toolchain.machine).get(kernels, self._schedules)
         library = Path(self._folder.name) / "kernels.so"

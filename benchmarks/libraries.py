@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -47,7 +48,7 @@ def write_bundle_subject(bundle: Path, supernet: SupernetFolder, root: Path) -> 
     return subject, int(manifest.target.tvm_target.get("num-cores", 1))
 
 
-def compile_subjects(subjects: list[Subject], target: Target, records: Path) -> list[str]:
+def compile_subjects(subjects: list[Subject], target: Target, records: Path, name: str = LIBRARY) -> list[str]:
     """Write each subject's library with the best kernels among `records`; where their parameters come from."""
     store, toolchain = RecordStore(records), Toolchain.of(target)
     schedules = Schedules(store, target.name, toolchain.machine)
@@ -62,17 +63,25 @@ def compile_subjects(subjects: list[Subject], target: Target, records: Path) -> 
             toolchain.cross_compiler,
             objects,
         )
-        compiled.export(subject.folder / LIBRARY)
+        compiled.export(subject.folder / name)
         found.append(provenance_of_kernels(store, target.name, compiled.workloads))
     return found
 
 
-def provenance_of_kernels(store: RecordStore, target: str, kernels: tuple[Workload, ...]) -> str:
-    """How many of a subnet's distinct kernels were tuned: two candidates measured at least."""
-    measured = Counter(r.workload for r in store.of_type(KernelRecord) if r.target == target and r.measurement)
+def provenance_of_kernels(store: RecordStore, target: str, kernels: Iterable[Workload]) -> str:
+    """How many of some kernels, each counted once, are tuned."""
     distinct = set(kernels)
-    tuned = sum(measured[workload] > 1 for workload in distinct)
+    tuned = len(distinct & tuned_kernels(store, target))
     return f"{tuned} of {len(distinct)} tuned" if tuned else "modelled"
+
+
+def tuned_kernels(store: RecordStore, target: str) -> set[Workload]:
+    """Those of which at least two candidates were measured."""
+    candidates: dict[Workload, set[str]] = {}
+    for record in store.of_type(KernelRecord):
+        if record.target == target and record.measurement:
+            candidates.setdefault(record.workload, set()).add(json.dumps(record.parameters, sort_keys=True))
+    return {workload for workload, found in candidates.items() if len(found) > 1}
 
 
 def _check_same(bundle: Path, manifest: Manifest, supernet: SupernetFolder) -> None:

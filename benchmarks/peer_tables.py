@@ -110,9 +110,10 @@ def _caption(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     settings = "; ".join(
         f"threads {part['threads']}: "
-        + ", ".join(f"{TITLES[name]} {setting}" for name, setting in part["settings"].items() if setting)
+        + ", ".join(
+            f"{TITLES[name]} {setting}" for name, setting in part["settings"].items() if setting and name != OURS
+        )
         for part in result["threads"]
-        if any(part["settings"].values())
     )
     load = f"load average {result['load_before']} before and {result['load_after']} after, {result['cpus']} CPUs"
     return "; ".join(filter(None, (f"{result['date']}, {load}", versions, settings)))

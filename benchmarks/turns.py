@@ -42,7 +42,7 @@ def race(
 
     A system that fails is left out; `say` is told why.
     """
-    found, gflops = _turns([*settings.items()], folder, threads, repeats, peak, say)
+    found, gflops = take_turns([*settings.items()], folder, threads, repeats, peak, say)
     return {system: figures for (system, _), figures in found.items()}, gflops
 
 
@@ -52,11 +52,11 @@ def fastest_setting(
     """The setting in which a system is fastest on a subnet; None if it fails in all of them."""
     if len(settings) == 1:
         return settings[0]
-    found, _ = _turns([(system, setting) for setting in settings], folder, threads, _CHOICE_SAMPLES, None, say)
+    found, _ = take_turns([(system, setting) for setting in settings], folder, threads, _CHOICE_SAMPLES, None, say)
     return min(found.values(), key=lambda figures: figures.median_ms).setting if found else None
 
 
-def _turns(
+def take_turns(
     entrants: list[tuple[str, str]],
     folder: Path,
     threads: int,
@@ -64,6 +64,7 @@ def _turns(
     peak: Peak | None,
     say: Callable[[str], None],
 ) -> tuple[dict[tuple[str, str], Found], float]:
+    """What each system took in each setting, and the peak in GFLOP/s; as `race`, with more than one setting of each."""
     with contextlib.ExitStack() as stack:
         processes: dict[tuple[str, str], SystemProcess] = {}
         for entrant in entrants:  # one after the other: some of them time things as they load

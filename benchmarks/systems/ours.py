@@ -1,4 +1,4 @@
-"""Our library, compiled for this number of threads."""
+"""A library of ours, compiled for this number of threads; a setting is a library's name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from systems.loaded import LIBRARY, Loaded, sample_image
 
 PACKAGE = "apache-tvm"
-SETTINGS = ("",)
+SETTINGS = (LIBRARY,)
 
 
 def environment(threads: int, folder: Path) -> dict[str, str]:
@@ -20,6 +20,6 @@ def load(folder: Path, threads: int, setting: str) -> Loaded:
     import tvm
     from tvm.runtime.vm import VirtualMachine
 
-    main = VirtualMachine(tvm.runtime.load_module(str(folder / LIBRARY)), tvm.cpu())["main"]
+    main = VirtualMachine(tvm.runtime.load_module(str(folder / setting)), tvm.cpu())["main"]
     image = tvm.runtime.tensor(sample_image(folder), tvm.cpu())
     return Loaded(lambda: main(image), lambda: np.asarray(main(image).numpy()))

@@ -8,7 +8,7 @@ Usage::
 
 ``python -m ofa_tvm.tune`` is run as its user would, once a resolution, the first from an empty database and each of the
 others with what those before it have found. Then random subnets of these resolutions are compiled with the parameters
-that the cost model picks and with the tuned ones, and take turns. With ``--metaschedule-minutes``, the general search of
+that the cost model picks and with the tuned ones, and take turns. With ``--metaschedule-minutes``, general search by
 MetaSchedule gets so long for the first of these subnets alone, which then takes part, too.
 """
 

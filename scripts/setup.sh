@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
 # Installs what ofa_tvm needs into .venv in the repository's root; run again, it only adds what is missing.
-# Usage: scripts/setup.sh [--test] [--boards]
-#   --test     adds what the tests need
-#   --boards   adds what boards need: a compiler that links for 64-bit Arm and emulated boards' qemu (Debian packages),
-#              and zig, which builds the native RPC server for old boards, too
+# Usage: scripts/setup.sh [--test] [--boards] [--benchmarks]
+#   --test         adds what the tests need
+#   --boards       adds what boards need: a compiler that links for 64-bit Arm and emulated boards' qemu (Debian packages),
+#                  and zig, which builds the native RPC server for old boards, too
+#   --benchmarks   adds what the benchmarks compare with: OpenVINO and ExecuTorch
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 requirements=("$root/requirements.txt")
 kind=
 boards=
+benchmarks=
 for option in "$@"; do
   case "$option" in
     --test) kind=--test; requirements+=("$root/requirements-test.txt") ;;
     --boards) boards=--boards; requirements+=("$root/requirements-boards.txt") ;;
-    *) echo "usage: scripts/setup.sh [--test] [--boards]" >&2; exit 2 ;;
+    --benchmarks) benchmarks=--benchmarks; requirements+=("$root/requirements-benchmarks.txt") ;;
+    *) echo "usage: scripts/setup.sh [--test] [--boards] [--benchmarks]" >&2; exit 2 ;;
   esac
 done
 
@@ -48,7 +51,7 @@ if [ -n "$boards" ]; then
   [ -z "$kind" ] || sshd_for_tests || exit 2
 fi
 
-stamp=$venv/.ofa_tvm-installed$kind$boards
+stamp=$venv/.ofa_tvm-installed$kind$boards$benchmarks
 wanted=$(cat "${requirements[@]}" "$root/pyproject.toml" | sha256sum)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
   echo "setup: $venv is up to date"
@@ -79,7 +82,7 @@ fi
 
 echo "setup: installing the pinned packages (about 1 GB on the disk, a minute or two)"
 for file in "${requirements[@]}"; do
-  "${pip[@]}" install -qq --requirement "$file"
+  "${pip[@]}" install -qq --requirement "$file" --constraint "$root/requirements.txt"
 done
 "${pip[@]}" install -qq --no-build-isolation --no-deps --editable "$root"
 echo "$wanted" >"$stamp"

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import tvm
 from tvm import tirx
-from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
-from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx import PrimFunc
 
 from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.packed_calls import Arguments
 from ofa_tvm.compiler.templates import TEMPLATES
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.compiler.workers import map_in_workers
@@ -33,8 +33,6 @@ LEAST_SHARE = 1 / 16
 """Of the bytes of weights in those of activations: with fewer it makes no difference where weights come from."""
 _DEFAULT_L2_KIB = 1024
 _FLOAT_BYTES = 4
-# TVM's prefix for the symbols of functions that take their arguments in its calling convention.
-_SYMBOL_PREFIX = "__tvm_ffi_"
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -89,7 +87,7 @@ class Rotations:
         rotation = self.of(workload)
         assert rotation is not None
         function = rotation_function(workload.key, rotation, self._shapes(workload))
-        with tvm.transform.PassContext(opt_level=3, config={"tirx.disable_assert": True}):
+        with tvm.transform.PassContext(opt_level=3):
             built = tvm.tirx.build(tvm.IRModule({rotation.function: function}), self._target)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rotation.o"
@@ -106,18 +104,11 @@ def rotation_function(kernel: str, rotation: Rotation, shapes: Shapes) -> PrimFu
         T.func_attr({"global_symbol": rotation.function, "tirx.noalias": True, "tirx.is_scheduled": True})
         shapes = {**shapes, "weight": (rotation.copies, *shapes["weight"])}
         buffers = {name: T.arg(name, T.buffer(shape, "float32", buffer_name=name)) for name, shape in shapes.items()}
+        arguments = Arguments(len(buffers))
         with T.serial(rotation.copies) as copy:
-            operands = [_tensor(buffer, copy if name == "weight" else None) for name, buffer in buffers.items()]
-            nothing = tirx.reinterpret("handle", tirx.const(0, "uint64"))  # what a call of this kind takes last
-            T.evaluate(tirx.call_cpacked(_SYMBOL_PREFIX + kernel, *operands, nothing))
+            for number, (name, buffer) in enumerate(buffers.items()):
+                first = (copy, *[0] * (len(buffer.shape) - 1)) if name == "weight" else (0,) * len(buffer.shape)
+                sizes = shapes[name][1:] if name == "weight" else shapes[name]
+                arguments.set(number, tirx.BufferLoad(buffer, first), sizes)
+            arguments.call(kernel, len(buffers))
     return builder.get()
-
-
-def _tensor(buffer: Buffer, number: Expr | None) -> Expr:
-    """A tensor descriptor on the stack: of a buffer, or of its part of this number along the first axis."""
-    shape = list(buffer.shape) if number is None else list(buffer.shape)[1:]
-    index = [0] * len(shape) if number is None else [number, *[0] * len(shape)]
-    address = tirx.call_intrin("handle", "tirx.address_of", tirx.BufferLoad(buffer, index))
-    sizes = tirx.call_intrin("handle", "tirx.tvm_stack_make_shape", *shape)
-    zero = tirx.const(0.0, "float32")  # of this type the elements are
-    return tirx.call_intrin("handle", "tirx.tvm_stack_make_array", address, sizes, 0, len(shape), zero, 0)

@@ -19,29 +19,13 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from ofa_tvm.compiler.packed_calls import Arguments
 from ofa_tvm.compiler.passes.graph import Expr, Graph, Var, constant, is_variable, operator_name, shape
 from ofa_tvm.compiler.passes.memory_plan import Lifetime, aligned, plan_memory
 
 Shape = tuple[int, ...]
 
 CALLS = ("relax.call_dps_packed", "relax.call_tir")
-# TVM's prefix for the symbols of functions that take their arguments in its calling convention, and its names and
-# numbers for the structures and fields of such arguments (kinds of `tvm_struct_set`).
-_SYMBOL_PREFIX, _ANY = "__tvm_ffi_", "tvm_ffi_any"
-_ADDRESS, _DATA, _SHAPE, _STRIDES, _AXES, _CODE, _BITS, _LANES, _OFFSET, _DEVICE_NUMBER, _DEVICE_TYPE = range(11)
-_TYPE_INDEX, _PADDING, _VALUE = 13, 14, 15
-_DLTENSOR_POINTER = 7
-_MOST_AXES = 5
-# What all float32 tensors of a CPU have in common; None is a null pointer.
-_TENSOR_FIELDS = {
-    _STRIDES: None,
-    _CODE: tirx.const(2, "uint8"),
-    _BITS: tirx.const(32, "uint8"),
-    _LANES: tirx.const(1, "uint16"),
-    _OFFSET: tirx.const(0, "uint64"),
-    _DEVICE_NUMBER: 0,
-    _DEVICE_TYPE: 1,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,60 +200,12 @@ def _generate(calls: Sequence[_Call], places: Mapping[Expr, _Place], shapes: Map
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
         buffers = {name: T.arg(name, T.buffer(shape, "float32", buffer_name=name)) for name, shape in shapes.items()}
-        arguments = _Arguments(most)
+        arguments = Arguments(most)
         for call in calls:
             operands = [places[operand] for operand in (*call.operands, *call.results)]
             for number, place in enumerate(operands):
                 buffer = buffers[place.buffer]
                 index = [place.offset] if len(buffer.shape) == 1 else [0] * len(buffer.shape)
                 arguments.set(number, tirx.BufferLoad(buffer, index), place.shape)
-            with T.Assert(arguments.call(call.symbol, len(operands)) == 0, f"{call.symbol} failed"):
-                pass
+            arguments.call(call.symbol, len(operands))
     return builder.get()
-
-
-class _Arguments:
-    """Emits the arguments of calls, in memory on the stack that all calls share.
-
-    TVM's own `call_cpacked` would do the same, but it tells LLVM of a new function at every call of an old one.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._null = tirx.reinterpret("handle", tirx.const(0, "uint64"))
-        self._values, self._tensors, self._result = (
-            _on_stack(_ANY, count),
-            _on_stack("array", count),
-            _on_stack(_ANY, 1),
-        )
-        self._sizes = T.decl_buffer((count * _MOST_AXES,), "int64", data=_on_stack("shape", count * _MOST_AXES))
-        for number in range(count):
-            for field, value in _TENSOR_FIELDS.items():
-                _set_field(self._tensors, number, field, self._null if value is None else value)
-            _set_field(self._tensors, number, _SHAPE, _address(self._sizes[number * _MOST_AXES]))
-            _set_field(self._values, number, _TYPE_INDEX, _DLTENSOR_POINTER)
-            _set_field(self._values, number, _PADDING, 0)
-            tensor = tirx.call_intrin("handle", "tirx.tvm_struct_get", self._tensors, number, _ADDRESS)
-            _set_field(self._values, number, _VALUE, tensor)
-
-    def set(self, number: int, first: Expr, shape: Shape) -> None:
-        """Let an argument be the tensor whose first element this is."""
-        _set_field(self._tensors, number, _DATA, _address(first))
-        _set_field(self._tensors, number, _AXES, len(shape))
-        for axis, size in enumerate(shape):
-            T.buffer_store(self._sizes, tirx.const(size, "int64"), [number * _MOST_AXES + axis])
-
-    def call(self, symbol: str, count: int) -> Expr:
-        """Call a function with the first `count` arguments; 0 if all went well."""
-        return T.call_extern("int32", _SYMBOL_PREFIX + symbol, self._null, self._values, count, self._result)
-
-
-def _on_stack(kind: str, count: int) -> Var:
-    return T.bind(tirx.call_intrin("handle", "tirx.tvm_stack_alloca", kind, count))
-
-
-def _set_field(structures: Expr, number: int, field: int, value: Expr | int) -> None:
-    T.evaluate(tirx.call_intrin("int32", "tirx.tvm_struct_set", structures, number, field, value))
-
-
-def _address(element: Expr) -> Expr:
-    return tirx.call_intrin("handle", "tirx.address_of", element)

@@ -327,3 +327,24 @@ def kill_board() -> Callable[[EmulatedBoard], None]:
         psutil.wait_procs(processes, LIMIT_S)
 
     return kill
+
+
+def assert_left_in_peace(site: Site) -> None:
+    """One RPC server without a session, and no file of one."""
+    board = site.board(f"{TARGET}-1")
+    files = board.folder / "upper/tmp"
+    with contextlib.suppress(AssertionError):  # to say below what it is that is left
+        until(lambda: site.free() == 1 and len(named(board, "rpc-server --")) == 1 and not [*files.glob("*")])
+    assert site.free() == 1
+    assert len(left := [process.cmdline() for process in named(board, "rpc-server --")]) == 1, left
+    assert [path.name for path in files.glob("*")] == []
+
+
+def named(board: EmulatedBoard, text: str) -> list[psutil.Process]:
+    """Processes on the board by a part of their command line."""
+    found = []
+    for process in processes_of(board.folder)[1:]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if text in " ".join(process.cmdline()) and "sh" not in [Path(word).name for word in process.cmdline()]:
+                found.append(process)
+    return found

@@ -29,6 +29,9 @@ from ofa_tvm.space.workload import Workload
 
 SHARED_MACS = 1_000_000
 
+# Arm cores with two Neon pipelines of 128 bits, and two loads a cycle. The others have one of each, or half.
+_WIDE_ARM = ("cortex-a75", "cortex-a76", "cortex-a77", "cortex-a78", "cortex-x", "neoverse", "apple", "ampere")
+
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -41,10 +44,14 @@ class Machine:
     lanes
         Channels packed innermost (``v``): float32 values of one packed vector.
     vector_registers
-        How many packed vectors the register file holds. With Neon a packed vector of 8 takes two of the
-        32 registers of 4, which LLVM schedules better than 4 lanes (0.79 against 0.66 fmla a cycle).
+        How many packed vectors the register file holds.
     multiply_adds_per_cycle
         Packed fused multiply-adds that can start in one cycle.
+    loads_per_cycle
+        Packed vectors that can be loaded in one cycle.
+    multiplies_by_lane
+        Whether a multiply-add takes one factor from any lane of a register: then a pixel's channels are loaded as a
+        vector. Otherwise each is repeated by a load of its own, which x86 does for nothing.
     latency
         Of a fused multiply-add, in cycles: this many times ``multiply_adds_per_cycle`` have to be independent.
     l1_bytes
@@ -56,6 +63,8 @@ class Machine:
     lanes: int
     vector_registers: int
     multiply_adds_per_cycle: float
+    loads_per_cycle: float = 2
+    multiplies_by_lane: bool = False
     latency: int = 4
     l1_bytes: int = 32 * 1024
     threads: int = 1
@@ -84,7 +93,9 @@ def machine_of(tvm_target: Target, l1d_kib: int | None = None) -> Machine:
 def _core_of(tvm_target: Target) -> Machine:
     architecture = architecture_of(tvm_target)
     if architecture == "aarch64":
-        return Machine(lanes=8, vector_registers=16, multiply_adds_per_cycle=0.5)
+        wide = str(tvm_target.attrs.get("mcpu") or "").startswith(_WIDE_ARM)
+        rate = 2 if wide else 1
+        return Machine(4, 32, multiply_adds_per_cycle=rate, loads_per_cycle=rate, multiplies_by_lane=True)
     if architecture != "x86_64":
         raise CompileError(f"no kernel templates for {triple_of(tvm_target)}: x86-64 and aarch64 have them")
     if llvm_cpu_has_features("avx512f", tvm_target):

@@ -22,7 +22,7 @@ ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
         ({**X86, "mcpu": "haswell"}, 8, 16),
         ({**X86, "mcpu": "nehalem"}, 4, 16),
         ({**X86, "mcpu": "znver4", "mattr": ["-avx512f"]}, 8, 16),
-        ({**ARM, "mcpu": "cortex-a72", "mattr": ["+neon"]}, 8, 16),
+        ({**ARM, "mcpu": "cortex-a72", "mattr": ["+neon"]}, 4, 32),
     ],
 )
 def test_machine_of(spec: dict[str, object], lanes: int, registers: int) -> None:
@@ -63,7 +63,7 @@ def test_the_cache_of_a_target_file_replaces_the_usual_one() -> None:
     target = resolve_tvm_target({**ARM, "mcpu": "cortex-a76"}, threads=2)
     assert machine_of(target).l1_bytes == 32 * 1024
     larger = machine_of(target, l1d_kib=64)
-    assert (larger.l1_bytes, larger.lanes, larger.threads) == (64 * 1024, 8, 2)
+    assert (larger.l1_bytes, larger.lanes, larger.threads) == (64 * 1024, 4, 2)
 
 
 def test_the_host_has_no_feature_that_its_kernel_hides() -> None:

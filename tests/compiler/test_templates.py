@@ -18,7 +18,7 @@ from ofa_tvm.errors import CompileError, InvalidRecordError
 from ofa_tvm.space.workload import Activation, Kind, Workload
 
 Check = Callable[..., None]
-NEON = Machine(lanes=8, vector_registers=16, multiply_adds_per_cycle=0.5)
+NEON = Machine(4, 32, multiply_adds_per_cycle=1, loads_per_cycle=1, multiplies_by_lane=True)
 
 
 def spread(candidates: list[Parameters], count: int) -> list[Parameters]:
@@ -144,6 +144,12 @@ def test_parameters_tuned_for_another_workload_are_right(check_kernels: Check) -
             if kind != "conv"
         ]
     )
+
+
+def test_factors_may_come_from_lanes_of_a_register(check_kernels: Check) -> None:
+    kernels = [(w, p) for w in POINTWISE for p in spread(TEMPLATES[w.kind].candidates(w, NEON), 3)]
+    foreign = Parameters(tile_pixels=5, tile_blocks=2, partial_sums=4, loop_order="pixels")
+    check_kernels([*kernels, (POINTWISE[0], foreign)], NEON)
 
 
 @pytest.mark.parametrize("threads", [2, 3])

@@ -52,7 +52,7 @@ def example(tmp_path: Path) -> Path:
 def test_the_example_is_a_target_that_compiles(example: Path):
     target = load_target(str(example))
     tvm_target = resolve_tvm_target(target.tvm_target, target.threads)
-    assert machine_of(tvm_target, target.cpu.l1d_kib).lanes == 8
+    assert machine_of(tvm_target, target.cpu.l1d_kib).lanes == 4
     assert unsupported_features(tvm_target, "aarch64", target.cpu.features) == []
 
 

@@ -66,7 +66,7 @@ def test_a_kernel_computes_what_numpy_does(board: Target, workload: Workload, tm
     _need(QEMU)
     symbol, code = next(iter(_objects(board, [workload]).items()))
     program = _build(str(board.cross_compiler), symbol, code, tmp_path)
-    arguments, expected = _problem(workload, lanes=8)
+    arguments, expected = _problem(workload, lanes=4)
     words = list(_write(arguments, tmp_path))
     mcpu = str(board.tvm_target["mcpu"])  # type: ignore[index]
     environment = {**os.environ, "QEMU_CPU": QEMU_CPUS.get(mcpu, mcpu)}

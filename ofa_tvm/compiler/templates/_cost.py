@@ -13,9 +13,7 @@ from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import LoopOrder, Parameters
 from ofa_tvm.compiler.templates._tiling import Tiling
 
-LOADS_PER_CYCLE = 2
 L2_BYTES_PER_CYCLE = 32
-TILE_OVERHEAD_CYCLES = 12
 FLOAT_BYTES = 4
 CANDIDATES = 20
 NEIGHBOURS = 4
@@ -37,16 +35,24 @@ def shortlist(every: Iterable[Parameters], cycles: Callable[[Parameters], float]
     return result
 
 
-def step_cycles(machine: Machine, accumulators: int, loads: int) -> float:
+def step_cycles(machine: Machine, accumulators: int, loads: float) -> float:
     """Cycles in which every accumulator gets one multiply-add and `loads` vectors are loaded."""
     issue = accumulators / machine.multiply_adds_per_cycle
-    return max(issue, loads / LOADS_PER_CYCLE, float(machine.latency))
+    return max(issue, loads / machine.loads_per_cycle, float(machine.latency))
 
 
 def spill_factor(machine: Machine, live_vectors: int) -> float:
     """By how much a loop slows down whose live vectors do not fit the registers."""
     excess = live_vectors - machine.vector_registers
     return 1.0 if excess <= 0 else 1.5 + excess / machine.vector_registers
+
+
+def tile_cycles(machine: Machine, accumulators: int) -> float:
+    """Cycles of what is done once a tile.
+
+    A core that starts one multiply-add a cycle does most of it beside those of the next tile.
+    """
+    return 12 + 2 * accumulators if machine.multiply_adds_per_cycle > 1 else 3 + 1.5 * accumulators
 
 
 def product_cycles(
@@ -59,12 +65,14 @@ def product_cycles(
 ) -> float:
     """Cycles of a matrix product over `channels`, tiled in pixels and in blocks of output channels."""
     accumulators = pixels.size * blocks.size * partial_sums
-    loads = (pixels.size + blocks.size) * partial_sums
-    step = step_cycles(machine, accumulators, loads)
-    step *= spill_factor(machine, accumulators + min(pixels.size, blocks.size) + 1)
+    by_lane = machine.multiplies_by_lane
+    loads = (pixels.size / machine.lanes if by_lane else pixels.size) + blocks.size
+    step = step_cycles(machine, accumulators, loads * partial_sums)
+    operands = pixels.size + 2 if by_lane else min(pixels.size, blocks.size) + 1
+    step *= spill_factor(machine, accumulators + operands)
     compute = channels / partial_sums * step
     streamed = _streamed_bytes(machine, channels, pixels, blocks, order) / L2_BYTES_PER_CYCLE
-    overhead = TILE_OVERHEAD_CYCLES + 2 * accumulators
+    overhead = tile_cycles(machine, accumulators)
     # Streams overlap with computing, though not entirely.
     return pixels.count * blocks.count * (max(compute, streamed) + streamed / 4 + overhead)
 

@@ -54,6 +54,17 @@ def splat(value: Expr | float, lanes: int) -> Expr:
     return tirx.Broadcast(tirx.FloatImm("float32", value) if isinstance(value, float) else value, lanes)
 
 
+def splat_lane(buffer: Buffer, *index: Index, lane: Index, lanes: int, from_register: bool) -> Expr:
+    """A vector of element `lane` of the vector at `index`, repeated.
+
+    Either read from memory, or taken from a register: then the whole vector is loaded, once for all its elements, and
+    `lane` must be constant once loops are unrolled.
+    """
+    if from_register:
+        return tirx.Shuffle([load(buffer, *index, lanes=lanes)], [lane] * lanes)
+    return splat(tirx.BufferLoad(buffer, [*index, lane]), lanes)
+
+
 def balanced_sum(values: Sequence[Expr]) -> Expr:
     """The sum as a balanced tree: additions that wait for each other are few."""
     if len(values) == 1:
@@ -86,7 +97,8 @@ def activate(value: Expr, activation: Activation, lanes: int) -> Expr:
         return tirx.Min(tirx.Max(x, splat(0.0, lanes)), splat(6.0, lanes))
 
     def h_sigmoid(x: Expr) -> Expr:
-        return relu6(x + splat(3.0, lanes)) * splat(1.0 / 6.0, lanes)
+        slope = x * splat(1.0 / 6.0, lanes) + splat(0.5, lanes)  # one multiply-add
+        return tirx.Min(tirx.Max(slope, splat(0.0, lanes)), splat(1.0, lanes))
 
     match activation:
         case "none":

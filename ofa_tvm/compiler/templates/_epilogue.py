@@ -30,14 +30,19 @@ def tile_elements(tile_blocks: int, tile_pixels: int) -> Iterator[tuple[Index, I
 
     Operands of the inner loop stay in registers while the outer one passes: the fewer, the less is spilled.
     """
-    if tile_blocks <= tile_pixels:
-        for t in unrolled(0, tile_pixels):
-            for b in unrolled(0, tile_blocks):
-                yield b, t
-    else:
+    if tile_blocks > tile_pixels:
+        yield from block_major(tile_blocks, tile_pixels)
+        return
+    for t in unrolled(0, tile_pixels):
         for b in unrolled(0, tile_blocks):
-            for t in unrolled(0, tile_pixels):
-                yield b, t
+            yield b, t
+
+
+def block_major(tile_blocks: int, tile_pixels: int) -> Iterator[tuple[Index, Index]]:
+    """Emit unrolled loops over the (block, pixel) of a tile, pixels innermost."""
+    for b in unrolled(0, tile_blocks):
+        for t in unrolled(0, tile_pixels):
+            yield b, t
 
 
 def start_from_bias(sums: Accumulators, bias: Buffer, block: Index, tile_blocks: int, tile_pixels: int) -> None:

@@ -9,33 +9,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import Buffer
 
 from ofa_tvm.compiler.layout import blocks
-from ofa_tvm.compiler.templates._emit import load, splat, store
+from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.templates._emit import load, splat, splat_lane, store
 from ofa_tvm.compiler.templates._loops import Index, each, unrolled
 from ofa_tvm.space.workload import Workload
 
 Image: TypeAlias = "Callable[[Index, Index, Index], Expr]"
-"""The value of a channel, as its block and its lane, at a pixel of the tile."""
+"""The value of a channel, as its block and its lane, at a pixel of the tile; repeated in a vector."""
 Matrix: TypeAlias = "Callable[[Index, Index], Expr]"
 """The weights of an input channel for a block of the tile, as a vector."""
 
 
-def image_of(buffers: dict[str, Buffer], workload: Workload, first: Index) -> Image:
+def image_of(buffers: dict[str, Buffer], workload: Workload, first: Index, machine: Machine) -> Image:
     """The input as it is, from the output pixel `first`."""
 
     def image(channel_block: Index, lane: Index, pixel: Index) -> Expr:
-        return tirx.BufferLoad(buffers["data"], [channel_block, *_position(workload, first + pixel), lane])
+        position = _position(workload, first + pixel)
+        return _splat(buffers["data"], channel_block, *position, lane=lane, machine=machine)
 
     return image
 
 
-def scaled_image(buffers: dict[str, Buffer], workload: Workload, first: Index, pixels: int, lanes: int) -> Image:
+def scaled_image(buffers: dict[str, Buffer], workload: Workload, first: Index, pixels: int, machine: Machine) -> Image:
     """Emit a scaled copy of `pixels` pixels from `first` on."""
+    lanes = machine.lanes
     count = blocks(workload.in_channels, lanes)
     copy = T.alloc_buffer((count, pixels, lanes), "float32", scope="local")
     for channel_block in each(count):
@@ -43,7 +45,7 @@ def scaled_image(buffers: dict[str, Buffer], workload: Workload, first: Index, p
             values = load(buffers["data"], channel_block, *_position(workload, first + pixel), lanes=lanes)
             factors = load(buffers["factors"], channel_block, 0, 0, lanes=lanes)
             store(copy, values * factors, channel_block, pixel, lanes=lanes)
-    return lambda channel_block, lane, pixel: tirx.BufferLoad(copy, [channel_block, pixel, lane])
+    return lambda channel_block, lane, pixel: _splat(copy, channel_block, pixel, lane=lane, machine=machine)
 
 
 def matrix_of(buffers: dict[str, Buffer], first: Index, lanes: int) -> Matrix:
@@ -60,6 +62,10 @@ def scaled_matrix(buffers: dict[str, Buffer], workload: Workload, first: Index, 
             weights = load(buffers["weight"], first + block, channel, lanes=lanes)
             store(copy, weights * factor, channel, block, lanes=lanes)
     return lambda channel, block: load(copy, channel, block, lanes=lanes)
+
+
+def _splat(buffer: Buffer, *index: Index, lane: Index, machine: Machine) -> Expr:
+    return splat_lane(buffer, *index, lane=lane, lanes=machine.lanes, from_register=machine.multiplies_by_lane)
 
 
 def _position(workload: Workload, pixel: Index) -> tuple[Index, Index]:

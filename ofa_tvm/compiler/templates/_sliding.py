@@ -12,7 +12,7 @@ from tvm.tirx import Buffer, PrimFunc
 from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import Parameters, Template
-from ofa_tvm.compiler.templates._cost import TILE_OVERHEAD_CYCLES, shortlist, spill_factor, step_cycles
+from ofa_tvm.compiler.templates._cost import shortlist, spill_factor, step_cycles, tile_cycles
 from ofa_tvm.compiler.templates._emit import Accumulators, balanced_sum, emit_function, splat, store
 from ofa_tvm.compiler.templates._epilogue import finish, start_from_bias, tile_elements
 from ofa_tvm.compiler.templates._loops import Index, each, shared, unrolled
@@ -108,18 +108,27 @@ class SlidingTemplate(Template):
         block_tiling, column_tiling = _tilings(workload, parameters, machine)
         accumulators = block_tiling.size * column_tiling.size
         # LLVM keeps a row of inputs in registers beside the accumulators.
-        spill = spill_factor(machine, accumulators + column_tiling.size)
+        live = accumulators + column_tiling.size
+        if machine.multiplies_by_lane:
+            live = accumulators * (1 + workload.stride) + 2
+        spill = spill_factor(machine, live)
         per_row = 0.0
         for run in tile_runs(columns, column_tiling):
             multiply_adds = block_tiling.size * sum(high - low for low, high in run.taps)
-            loads = multiply_adds + block_tiling.size * workload.kernel_size
+            # Operands of x86 come from memory; elsewhere an input is loaded once for all the taps on it.
+            inputs = multiply_adds
+            if machine.multiplies_by_lane:
+                inputs = block_tiling.size * ((column_tiling.size - 1) * workload.stride + workload.kernel_size)
+            loads = inputs + block_tiling.size * workload.kernel_size
             dependent = machine.latency * workload.kernel_size
             per_row += run.count * spill * max(step_cycles(machine, multiply_adds, loads), dependent)
         kernel_rows = sum(high - low for low, high in map(rows.taps, range(rows.output)))
         tiles = rows.output * column_tiling.count
         loop = 0 if parameters.unroll_kernel else LOOP_CYCLES * column_tiling.count
+        if machine.multiplies_by_lane:
+            loop *= 2
         once = kernel_rows * self.reduced_channels(workload) * (per_row + loop)
-        return block_tiling.count * (once + tiles * (TILE_OVERHEAD_CYCLES + 2 * accumulators))
+        return block_tiling.count * (once + tiles * tile_cycles(machine, accumulators))
 
 
 class _Pool:

@@ -16,6 +16,8 @@ from tvm.tirx import Buffer
 from ofa_tvm.compiler.templates._emit import prefetch
 from ofa_tvm.compiler.templates._loops import Index
 
+LINE_BYTES = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Stream:
@@ -43,6 +45,8 @@ class Stream:
         turn, turns = step, self.steps
         if substep is not None:
             turn, turns = step * self.substeps + substep, self.steps * self.substeps
-        each = -(-self.count // turns)
+        # A vector may be less than a cache line.
+        stride = max(1, LINE_BYTES // (4 * int(self.weights.shape[-1])))
+        each = -(-self.count // (turns * stride))
         for number in range(each):
-            prefetch(self.weights, self.first + turn * each + number)
+            prefetch(self.weights, self.first + (turn * each + number) * stride)

@@ -15,7 +15,7 @@ from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import LoopOrder, Parameters, Shape, Template
 from ofa_tvm.compiler.templates._cost import product_cycles, shortlist
 from ofa_tvm.compiler.templates._emit import Accumulators, emit_function, splat
-from ofa_tvm.compiler.templates._epilogue import epilogue_shapes, finish, start_from_bias, tile_elements
+from ofa_tvm.compiler.templates._epilogue import block_major, epilogue_shapes, finish, start_from_bias, tile_elements
 from ofa_tvm.compiler.templates._loops import Index, each, each_in, shared, unrolled
 from ofa_tvm.compiler.templates._product import Image, Matrix, image_of, matrix_of, scaled_image, scaled_matrix
 from ofa_tvm.compiler.templates._stream import Stream
@@ -91,7 +91,7 @@ class _Emitter:
     def __init__(
         self, workload: Workload, parameters: Parameters, machine: Machine, buffers: dict[str, Buffer]
     ) -> None:
-        self.workload, self.buffers, self.lanes = workload, buffers, machine.lanes
+        self.workload, self.machine, self.buffers, self.lanes = workload, machine, buffers, machine.lanes
         self.threads = machine.threads_for(workload)
         self.pixels, self.blocks = _tilings(workload, parameters, machine)
         self.partial_sums = parameters.partial_sums
@@ -111,12 +111,13 @@ class _Emitter:
                 matrix = self._matrix(first)
                 for step in each_in(span):
                     pixel = inner.start(step)
-                    self._emit_tile(pixel, first, image_of(self.buffers, self.workload, pixel), matrix, step)
+                    image = image_of(self.buffers, self.workload, pixel, self.machine)
+                    self._emit_tile(pixel, first, image, matrix, step)
 
     def _image(self, first: Index) -> Image:
         if self.workload.scaled:
-            return scaled_image(self.buffers, self.workload, first, self.pixels.size, self.lanes)
-        return image_of(self.buffers, self.workload, first)
+            return scaled_image(self.buffers, self.workload, first, self.pixels.size, self.machine)
+        return image_of(self.buffers, self.workload, first, self.machine)
 
     def _matrix(self, first: Index) -> Matrix:
         if self.workload.scaled:
@@ -130,7 +131,8 @@ class _Emitter:
         start_from_bias(sums, self.buffers["bias"], block, tile.blocks, tile.pixels)
         for number in unrolled(tile.vectors, tile.vectors * tile.partial_sums):
             sums[number] = splat(0.0, self.lanes)
-        _add_channels(sums, image, matrix, tile, self.workload.in_channels, self._ask_ahead(block, step))
+        ask, by_lane = self._ask_ahead(block, step), self.machine.multiplies_by_lane
+        _add_channels(sums, image, matrix, tile, self.workload.in_channels, ask, by_lane)
         for b, t in tile_elements(tile.blocks, tile.pixels):
             row, column = (pixel + t) // self.workload.output_width, (pixel + t) % self.workload.output_width
             total = _total(sums, tile, b * tile.pixels + t)
@@ -160,23 +162,29 @@ def _add_channels(
     tile: _Tile,
     channels: int,
     ask: Ask,
+    by_lane: bool,
 ) -> None:
-    """Add all input channels to a tile: first the whole blocks of them, then the rest of the last block."""
+    """Add all input channels to a tile: first the whole blocks of them, then the rest of the last block.
+
+    With `by_lane` the pixels of a block of channels are in registers for all of its channels, whose loop is unrolled;
+    so weights are what passes.
+    """
     lanes = sums.lanes
     whole, rest = divmod(channels, lanes)
 
     def add(channel_block: Index, lane: Index, part: int) -> None:
-        for b, t in tile_elements(tile.blocks, tile.pixels):
-            pixel = splat(image(channel_block, lane, t), lanes)
+        for b, t in block_major(tile.blocks, tile.pixels) if by_lane else tile_elements(tile.blocks, tile.pixels):
+            pixel = image(channel_block, lane, t)
             sums[part * tile.vectors + b * tile.pixels + t] += pixel * matrix(channel_block * lanes + lane, b)
 
+    steps = lanes // tile.partial_sums
     for channel_block in each(whole):
         ask(channel_block)
-        for step in each(lanes // tile.partial_sums):
+        for step in unrolled(0, steps) if by_lane else each(steps):
             ask(channel_block, step)
             for part in range(tile.partial_sums):
                 add(channel_block, step * tile.partial_sums + part, part)
-    for lane in each(rest):
+    for lane in unrolled(0, rest) if by_lane else each(rest):
         add(whole, lane, 0)
 
 

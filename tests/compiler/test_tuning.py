@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 
-from ofa_tvm.compiler import tuning
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.schedules import Schedules
-from ofa_tvm.compiler.templates import TEMPLATES
-from ofa_tvm.compiler.tuning import remaining_candidates, tune
+from ofa_tvm.compiler.templates import TEMPLATES, Parameters
+from ofa_tvm.compiler.tuning import Tuner, tune
+from ofa_tvm.compiler.tuning_search import FINALISTS, SEEDED, SearchSettings
+from ofa_tvm.compiler.tuning_status import expected_ms, tuning_status
 from ofa_tvm.errors import MeasurementError
 from ofa_tvm.measurement.records import KernelRecord
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
@@ -16,49 +18,117 @@ from ofa_tvm.space.workload import Workload
 
 MakeBench = Callable[[Callable[[Workload, int], float]], KernelBench]
 
-FAST, SLOW = Workload("pool", 64, 64, 4, 4), Workload("pointwise", 64, 64, 8, 8)
+FAST, SLOW = Workload("depthwise", 64, 64, 4, 4, 3), Workload("pointwise", 64, 64, 8, 8)
+LARGER = Workload("pointwise", 64, 64, 12, 12, activation="relu")
 MANY = [Workload("scale", 16 * n, 16 * n, 4, 4) for n in range(1, CHUNK_JOBS + 4)]
 
 
-def candidates(bench: KernelBench, workload: Workload) -> list:
+def candidates(bench: KernelBench, workload: Workload) -> list[Parameters]:
     return TEMPLATES[workload.kind].candidates(workload, bench.toolchain.machine)
 
 
+def records(bench: KernelBench, workload: Workload, screening: bool) -> list[Parameters]:
+    """What was tried of a kernel, in order."""
+    found = [r for r in bench.store.of_type(KernelRecord) if r.workload == workload and r.screening == screening]
+    return [Parameters.from_dict(record.parameters) for record in found]
+
+
+def schedules(bench: KernelBench) -> Schedules:
+    return Schedules(bench.store, bench.target.name, bench.toolchain.machine)
+
+
+def base_ms(workload: Workload) -> float:
+    return 1.0 if workload == FAST else 5.0
+
+
 def v_shaped(workload: Workload, number: int) -> float:
-    """The fourth candidate is the best one."""
-    return (1.0 if workload == FAST else 5.0) + 0.1 * abs(number - 3)
+    """The fourth candidate is the best one: all are screened, and then the fourth is the first to be measured."""
+    return base_ms(workload) + 0.1 * abs(number - 3)
 
 
-def test_all_candidates_are_measured_best_guess_first(make_bench: MakeBench) -> None:
+def then(measured: Callable[[int], float], bench_candidates: dict[Workload, int]) -> Callable[[Workload, int], float]:
+    """v-shaped as screened; as measured, what `measured` gives for the first, second and third finalist."""
+
+    def script(workload: Workload, number: int) -> float:
+        count = bench_candidates[workload]
+        return v_shaped(workload, number) if number < count else base_ms(workload) + measured(number - count)
+
+    return script
+
+
+@pytest.fixture
+def counts(make_bench: MakeBench) -> dict[Workload, int]:
     bench = make_bench(v_shaped)
+    found = {workload: len(candidates(bench, workload)) for workload in (FAST, SLOW, LARGER)}
+    assert min(found.values()) > SEEDED
+    return found
+
+
+def test_all_are_screened_best_guess_first_and_the_best_are_measured(
+    make_bench: MakeBench, counts: dict[Workload, int]
+) -> None:
+    bench = make_bench(then(lambda rank: 0.1 * rank, counts))
     report = tune(bench, [FAST, SLOW, FAST], minutes=10)
     for workload in (FAST, SLOW):
-        tried = [r.parameters for r in bench.store.of_type(KernelRecord) if r.workload == workload]
-        assert tried == [parameters.to_dict() for parameters in candidates(bench, workload)]
+        offered = candidates(bench, workload)
+        assert records(bench, workload, screening=True) == offered
+        assert records(bench, workload, screening=False) == [offered[3], offered[2], offered[4]]
+        assert schedules(bench)(workload) == offered[3]
     assert report.kernels == 2
-    assert report.candidates == report.measured == len(candidates(bench, FAST)) + len(candidates(bench, SLOW))
-    assert remaining_candidates(bench, [FAST, SLOW]) == 0
-
-
-def test_the_sums_count_each_kernel_as_often_as_it_is_called(make_bench: MakeBench) -> None:
-    report = tune(make_bench(v_shaped), [FAST, SLOW, FAST], minutes=10)
+    assert report.candidates == report.measured == counts[FAST] + counts[SLOW]
     assert report.before_ms == pytest.approx(2 * 1.3 + 5.3)
     assert report.after_ms == pytest.approx(2 * 1.0 + 5.0)
 
 
-def test_the_best_is_compiled_afterwards(make_bench: MakeBench) -> None:
-    bench = make_bench(v_shaped)
-    tune(bench, [FAST, SLOW], minutes=10)
-    schedules = Schedules(bench.store, bench.target.name, bench.toolchain.machine)
-    for workload in (FAST, SLOW):
-        assert schedules(workload) == candidates(bench, workload)[3]
+def test_a_lucky_screening_does_not_win(make_bench: MakeBench, counts: dict[Workload, int]) -> None:
+    bench = make_bench(then(lambda rank: 1.0 - 0.1 * rank, counts))
+    tune(bench, [FAST], minutes=10)
+    assert schedules(bench)(FAST) == candidates(bench, FAST)[4]  # the third finalist
+    assert schedules(bench).latencies_ms[FAST] == pytest.approx(1.8)  # as measured, though others were screened at 1.0
 
 
-def test_after_the_first_round_slow_kernels_go_first(make_bench: MakeBench) -> None:
+def test_screening_alone_chooses_nothing(make_bench: MakeBench) -> None:
     bench = make_bench(v_shaped)
-    tune(bench, [FAST, FAST, SLOW], minutes=10)
-    order = [record.workload for record in bench.store.of_type(KernelRecord)]
-    assert order[:4] == [FAST, SLOW, SLOW, FAST]  # 5.3 ms once is more than 1.3 ms twice
+    for parameters in candidates(bench, FAST):
+        bench.screen({FAST: parameters})
+    assert schedules(bench)(FAST) == candidates(bench, FAST)[0]
+    assert schedules(bench).latencies_ms == {}
+
+
+def test_what_takes_most_of_the_time_comes_first(make_bench: MakeBench) -> None:
+    bench = make_bench(v_shaped)
+    Tuner(bench, {FAST: 1.0, SLOW: 0.001}).run()
+    assert next(iter(bench.store)).workload == FAST
+    bench = make_bench(v_shaped)
+    assert Tuner(bench, {FAST: 1.0, SLOW: 1.0}).complete == {FAST, SLOW}
+
+
+def test_another_size_shows_the_way(make_bench: MakeBench, counts: dict[Workload, int]) -> None:
+    bench = make_bench(then(lambda rank: 0.1 * rank, counts))
+    tuner = Tuner(bench, {SLOW: 1.0, LARGER: 0.1})
+    tuner.run()
+    winner = schedules(bench)(SLOW)
+    assert records(bench, SLOW, screening=True) == candidates(bench, SLOW)
+    tried = records(bench, LARGER, screening=True)
+    assert len(tried) == SEEDED < counts[LARGER]
+    assert candidates(bench, LARGER)[0] in tried[:2]  # the cost model's pick, to see the gain
+    alike = {(p.tile_blocks, p.partial_sums, p.loop_order) for p in tried}
+    assert (winner.tile_blocks, winner.partial_sums, winner.loop_order) in alike
+    assert tuner.complete == {SLOW, LARGER}
+    assert len(records(bench, LARGER, screening=False)) == FINALISTS
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [(SearchSettings(exhaustive=True), None), (SearchSettings(candidates=4), 4)],
+)
+def test_how_thorough_a_search_is_can_be_said(
+    make_bench: MakeBench, counts: dict[Workload, int], settings: SearchSettings, expected: int | None
+) -> None:
+    bench = make_bench(v_shaped)
+    Tuner(bench, {SLOW: 1.0, LARGER: 0.1}, settings).run()
+    for workload in (SLOW, LARGER):
+        assert len(records(bench, workload, screening=True)) == (expected or counts[workload])
 
 
 def test_no_time_measures_nothing(make_bench: MakeBench) -> None:
@@ -66,46 +136,91 @@ def test_no_time_measures_nothing(make_bench: MakeBench) -> None:
     report = tune(bench, [FAST, SLOW], minutes=0)
     assert (report.measured, report.before_ms, report.after_ms) == (0, 0.0, 0.0)
     assert not bench.timed
-    assert report.candidates == remaining_candidates(bench, [FAST, SLOW])
+    assert report.candidates > 0
 
 
-def test_the_first_round_is_finished_whatever_the_time(make_bench: MakeBench) -> None:
-    bench = make_bench(v_shaped)
-    report = tune(bench, MANY, minutes=1e-9)
-    assert report.measured == len(MANY)
-    assert set(bench.timed.values()) == {1}
-    assert report.before_ms == report.after_ms > 0
+def test_it_ends_after_the_chunk_in_which_time_is_up(make_bench: MakeBench) -> None:
+    deadline_s = time.monotonic() + 0.2
+
+    def script(workload: Workload, number: int) -> float:
+        while time.monotonic() < deadline_s:
+            pass
+        return v_shaped(workload, number)
+
+    bench = make_bench(script)
+    Tuner(bench, dict.fromkeys(MANY, 1.0)).run(deadline_s)
+    assert sum(bench.timed.values()) == len(bench.store) == CHUNK_JOBS
 
 
-def test_a_later_round_ends_after_the_chunk_in_which_time_is_up(
-    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("interrupted_after", [1, 5, 20])
+def test_tuning_goes_on_where_it_stopped(
+    make_bench: MakeBench, counts: dict[Workload, int], interrupted_after: int
 ) -> None:
-    clock_s = [0.0]
-    monkeypatch.setattr(tuning.time, "monotonic", lambda: clock_s[0])
+    script = then(lambda rank: 0.1 * rank, counts)
+    left = [interrupted_after]
 
-    def script(workload: Workload, number: int) -> float:
-        clock_s[0] = 60.0 * number
-        return v_shaped(workload, number)
+    def interrupt(count: int) -> None:
+        left[0] -= count
+        if left[0] <= 0:
+            raise KeyboardInterrupt
 
-    report = tune(make_bench(script), MANY, minutes=0.5)
-    assert report.measured == len(MANY) + CHUNK_JOBS
+    bench = make_bench(script)
+    with pytest.raises(KeyboardInterrupt):
+        tune(bench, [FAST], 10, interrupt)
+    done = bench.timed[FAST]
+    again = make_bench(lambda workload, number: script(workload, number + done))
+    tune(again, [FAST], minutes=10)
+    assert again.timed[FAST] == counts[FAST] + FINALISTS - done
+    assert schedules(again)(FAST) == candidates(again, FAST)[3]
+    tuned = make_bench(v_shaped)
+    tune(tuned, [FAST], minutes=10)
+    assert not tuned.timed
 
 
-def test_tuning_goes_on_where_it_stopped(make_bench: MakeBench) -> None:
-    bench = make_bench(v_shaped)
-    tune(bench, [FAST], minutes=1e-9)
-    again = make_bench(lambda workload, number: v_shaped(workload, number + 1))
-    report = tune(again, [FAST], minutes=10)
-    assert report.measured == len(candidates(bench, FAST)) == again.timed[FAST] + 1
-    assert (report.before_ms, report.after_ms) == (pytest.approx(1.3), pytest.approx(1.0))
+def test_a_candidate_that_fails_does_not_win(make_bench: MakeBench, counts: dict[Workload, int]) -> None:
+    """The fourth as screened; the third, then the best, as measured, which is when wrong numbers are found."""
+    count = counts[FAST]
 
-
-def test_a_candidate_that_fails_does_not_win(make_bench: MakeBench) -> None:
-    def script(workload: Workload, number: int) -> float:
-        if number == 3:
+    def script(_workload: Workload, number: int) -> float:
+        if number in (3, 4, count + 1, count + 2):  # a job that fails is tried once more
             raise MeasurementError("crashed")
-        return v_shaped(workload, number)
+        if number > count:
+            return 1.0 + 0.1 * (number - count - 3)
+        return v_shaped(FAST, number if number < 3 else number - 1)
 
-    report = tune(make_bench(script), [FAST], minutes=10)
-    assert report.after_ms == pytest.approx(1.1)
-    assert report.measured == report.candidates  # the failure is known, too
+    bench = make_bench(script)
+    report = tune(bench, [FAST], minutes=10)
+    offered = candidates(bench, FAST)
+    assert report.measured == report.candidates  # the failures are known, too
+    assert records(bench, FAST, screening=False) == [offered[2], offered[4], offered[1], offered[5]]
+    assert schedules(bench)(FAST) == offered[4]
+    assert tuning_status(Tuner(bench, {FAST: 1.0}).searches, {FAST: 1.0}).failed == 2
+
+
+def test_a_kernel_of_which_all_candidates_fail_is_over(make_bench: MakeBench) -> None:
+    def fail(_workload: Workload, _number: int) -> float:
+        raise MeasurementError("crashed")
+
+    bench = make_bench(fail)
+    tuner = Tuner(bench, {FAST: 1.0})
+    tuner.run()
+    assert tuner.complete == {FAST}
+    assert schedules(bench)(FAST) == candidates(bench, FAST)[0]
+    status = tuning_status(tuner.searches, tuner.uses)
+    assert (status.complete, status.failed, status.gain) == (1, status.known, None)
+
+
+def test_the_status_counts_time(make_bench: MakeBench, counts: dict[Workload, int]) -> None:
+    bench = make_bench(then(lambda rank: 0.1 * rank, counts))
+    uses = {FAST: 2.0, SLOW: 1.0}
+    before = tuning_status(Tuner(bench, uses).searches, uses)
+    assert (before.kernels, before.complete, before.known, before.covered, before.gain) == (2, 0, 0, 0.0, None)
+    assert before.open == counts[FAST] + counts[SLOW]
+    tune(bench, [FAST], minutes=10)
+    tuner = Tuner(bench, uses)
+    half = tuning_status(tuner.searches, uses)
+    assert (half.complete, half.known, half.open) == (1, counts[FAST], counts[SLOW])
+    assert half.gain == pytest.approx(1.3)
+    latencies_ms = expected_ms(tuner.searches, uses)
+    assert latencies_ms[FAST] == pytest.approx(1.0)
+    assert half.covered == pytest.approx(2.0 / (2.0 + latencies_ms[SLOW]))

@@ -10,7 +10,6 @@ from tvm import relax
 from ofa_tvm.compiler.general_search.database import TuningDatabase
 from ofa_tvm.compiler.general_search.default_schedule import DefaultSchedule
 from ofa_tvm.compiler.general_search.functions import PREPARE
-from ofa_tvm.compiler.general_search.intrinsics import register_intrinsics
 
 # What a found schedule does to its weights becomes a function of its own, which is run at once.
 LAY_OUT_WEIGHTS = tvm.transform.Sequential(
@@ -49,7 +48,6 @@ def apply(mod: tvm.IRModule, target: tvm.target.Target, folder: Path | None) -> 
     with target:
         mod = PREPARE(mod)
         if folder is not None and folder.exists():
-            register_intrinsics()
             with TuningDatabase(folder).records:
                 mod = LAY_OUT_WEIGHTS(relax.transform.MetaScheduleApplyDatabase()(mod))
         return SCHEDULE_THE_REST(mod)

@@ -19,8 +19,8 @@ from ofa_tvm.compiler.linking import link_library
 from ofa_tvm.compiler.workers import map_in_workers
 from ofa_tvm.errors import CompileError
 
-BUILD_LIMIT_S = 30
-"""A candidate that takes longer to compile has failed: some unroll a loop a hundred thousand times."""
+BUILD_LIMIT_S = 15
+"""CPU time; a candidate that takes longer to compile has failed: some unroll a loop a hundred thousand times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Artifact:
         return cls(Path(library), symbol)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
     """A scheduled function to be compiled."""
 
@@ -98,29 +98,38 @@ class CandidateBuilder(ms.builder.PyBuilder):  # type: ignore[misc]
 
 
 def build_all(candidates: Sequence[Candidate]) -> list[Built]:
-    """Compile candidates, on every CPU; those that kill their worker are found by halving."""
-    try:
-        # The last item keeps a single candidate from being compiled in this process, which it might kill.
-        return [built for built in map_in_workers(_compile, [*candidates, None], _describe) if built is not None]
-    except CompileError as error:
-        if len(candidates) == 1:
-            return [Built(error=str(error))]
-    middle = len(candidates) // 2
-    return build_all(candidates[:middle]) + build_all(candidates[middle:])
+    """Compile candidates, on every CPU; one that kills its worker is left out, and the others are compiled again."""
+    fatal: dict[Candidate, Built] = {}
+    while True:
+        rest = [candidate for candidate in candidates if candidate not in fatal]
+        try:
+            # The last item keeps a single candidate from being compiled in this process, which it might kill.
+            built = dict(zip(rest, map_in_workers(_compile, [*rest, None], _describe), strict=False))
+        except CompileError as error:
+            fatal[_culprit(rest, error)] = Built(error=str(error))
+        else:
+            return [fatal.get(candidate) or built[candidate] for candidate in candidates]
 
 
-def _compile(candidate: Candidate | None) -> Built | None:
+def _culprit(candidates: Sequence[Candidate], error: CompileError) -> Candidate:
+    """The candidate that is named as what a worker died of."""
+    for candidate in candidates:
+        if _describe(candidate) in str(error).split():
+            return candidate
+    raise error
+
+
+def _compile(candidate: Candidate | None) -> Built:
     if candidate is None:
-        return None
+        return Built()
     if multiprocessing.parent_process() is not None:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(BUILD_LIMIT_S)
+        signal.setitimer(signal.ITIMER_PROF, BUILD_LIMIT_S)  # kills the worker
     try:
         return Built(_object_code(candidate))
     except Exception as error:  # whatever TVM raises for a schedule that has no code
         return Built(error=last_line(error))
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _object_code(candidate: Candidate) -> bytes:

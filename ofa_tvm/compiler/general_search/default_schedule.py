@@ -46,9 +46,9 @@ def schedule_function(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
     schedule = s_tir.Schedule(function)
     lanes = max(int(llvm_get_vector_width(target)), 128) // 32
     threads = int(target.attrs.get("num-cores") or 1)
-    for name in _blocks(schedule):
+    for name in blocks(schedule):
         schedule = _attempt(schedule, _inline, name)
-    for name in _blocks(schedule):  # of which some become part of the one before
+    for name in blocks(schedule):  # of which some become part of the one before
         schedule = _attempt(schedule, _schedule_block, name, lanes, threads)
     return schedule.mod["main"].with_attr("tirx.is_scheduled", True)
 
@@ -63,8 +63,13 @@ def _attempt(schedule: s_tir.Schedule, action: Callable[..., None], *arguments: 
     return trial
 
 
-def _blocks(schedule: s_tir.Schedule) -> list[str]:
-    return [str(schedule.get(block).name_hint) for block in schedule.get_child_blocks(schedule.get_sblock("root"))]
+def blocks(schedule: s_tir.Schedule) -> list[str]:
+    """Names of a function's blocks, none if it is written in another way."""
+    try:
+        root = schedule.get_sblock("root")
+    except ScheduleError:
+        return []
+    return [str(schedule.get(block).name_hint) for block in schedule.get_child_blocks(root)]
 
 
 def _inline(schedule: s_tir.Schedule, name: str) -> None:

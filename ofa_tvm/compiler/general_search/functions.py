@@ -6,7 +6,7 @@ import tvm
 from tvm import relax, s_tir, tirx
 from tvm.s_tir import meta_schedule as ms
 
-from ofa_tvm.compiler.general_search.intrinsics import register_intrinsics
+from ofa_tvm.compiler.general_search.default_schedule import blocks
 
 
 @tvm.transform.module_pass(opt_level=0, name="HideFunctions")
@@ -40,7 +40,6 @@ PREPARE = tvm.transform.Sequential(
 
 def extract_tasks(mod: tvm.IRModule, target: tvm.target.Target) -> list[ms.ExtractedTask]:
     """The distinct functions of a packed module that are worth a search, with their number of uses."""
-    register_intrinsics()
     with target:
         tasks = ms.relax_integration.extract_tasks(PREPARE(mod), target)
     return [task for task in tasks if is_searched(task.dispatched[0])]
@@ -55,8 +54,7 @@ def is_searched(mod: tvm.IRModule) -> bool:
     if not all(_is_plain(parameter) for parameter in function.params):
         return False
     schedule = s_tir.Schedule(function)
-    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
-    return any(schedule.get(block).init is not None for block in blocks)
+    return any(schedule.get(schedule.get_sblock(name)).init is not None for name in blocks(schedule))
 
 
 def _is_plain(parameter: tirx.Var) -> bool:

@@ -43,7 +43,7 @@ class Timed(ms.runner.PyRunnerFuture):  # type: ignore[misc]
         return True
 
     def result(self) -> ms.runner.RunnerResult:
-        """Samples in seconds, or why there are none."""
+        """The latency in seconds, or why there is none."""
         return self._result
 
 
@@ -85,6 +85,7 @@ def candidate_job(artifact_path: str, args_info: list[ms.arg_info.TensorInfo]) -
 
 
 def _result(outcome: Outcome) -> ms.runner.RunnerResult:
+    """The median stands for all samples: the database ranks by their mean, which one interruption spoils."""
     if isinstance(outcome, MeasurementFailure):
         return ms.runner.RunnerResult(None, outcome.error)
-    return ms.runner.RunnerResult([sample / 1e3 for sample in outcome.samples_ms], None)
+    return ms.runner.RunnerResult([outcome.median_ms / 1e3], None)

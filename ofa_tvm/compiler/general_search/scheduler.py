@@ -15,7 +15,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.task_scheduler import PyTaskScheduler
 
 ALPHA, WINDOW = 0.2, 3
-"""As in TVM: what a task has gained lately counts so much in what it is expected to gain; so many batches are lately."""
+"""As in TVM: the weight of what a task has gained lately in what it is expected to gain, and the batches of lately."""
 
 NEVER_RAN_S = 1e9
 
@@ -43,24 +43,21 @@ class GradientScheduler(PyTaskScheduler):  # type: ignore[misc]
         self._on_batch = on_batch
         self._best_s: list[list[float]] = [[] for _ in weights]
         self._running: int | None = None
-        self._ended: set[int] = set()
+        self._open = set(range(len(weights)))
 
     def exhausted(self, task: int) -> bool:
         """Whether a task has had all its trials, or its space has no further candidate."""
-        return task in self._ended
+        return task not in self._open
 
     def next_task_id(self) -> int:
         """The task of the next batch, -1 to end."""
-        if self._running is not None:
-            self._join(self._running)
         scheduler: Any = self._outer()
-        alive = [task for task, record in enumerate(scheduler.tasks_) if not record.is_terminated]
-        self._ended = set(range(len(self._weights))) - set(alive)
-        if not alive or time.monotonic() > self._deadline_s:
-            self._running = None
-            return -1
-        self._running = max(alive, key=self._expected_gain_s)
-        return self._running
+        if self._running is not None and not scheduler.tasks_[self._running].is_terminated:
+            self._join(self._running)
+        self._open = {task for task, record in enumerate(scheduler.tasks_) if not record.is_terminated}
+        out_of_time = time.monotonic() > self._deadline_s
+        self._running = None if out_of_time else max(self._open, key=self._expected_gain_s, default=None)
+        return -1 if self._running is None else self._running
 
     def _join(self, task: int) -> None:
         """Take in the results of a batch."""
@@ -69,7 +66,6 @@ class GradientScheduler(PyTaskScheduler):  # type: ignore[misc]
         latencies_s = [min(float(s) for s in result.run_secs) for result in results if result.run_secs]
         previous_s = self._best_s[task][-1] if self._best_s[task] else NEVER_RAN_S
         self._best_s[task].append(min([previous_s, *latencies_s]))
-        scheduler.touch_task(task)
         self._on_batch(str(scheduler.tasks_[task].ctx.task_name), len(results), self._best_s[task][-1])
 
     def _expected_gain_s(self, task: int) -> float:

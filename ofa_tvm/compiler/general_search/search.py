@@ -28,6 +28,8 @@ BATCH = 32
 POPULATION = 64
 """Schedules that evolve into a batch. TVM's 512 take a minute of CPU time, in which a device can try hundreds."""
 
+UNLIMITED = 2**31 - 1
+
 
 @dataclass(slots=True)
 class SearchReport:
@@ -151,14 +153,14 @@ def _search(
             scheduler.tune(
                 [_context(task, number) for number, task in enumerate(tasks)],
                 task_weights=weights,
-                max_trials_global=trials * len(tasks),
+                max_trials_global=UNLIMITED,  # each task ends by its own number
                 max_trials_per_task=trials,
                 num_trials_per_iter=min(BATCH, trials),
                 builder=builder,
                 runner=runner,
                 measure_callbacks=[ms.measure_callback.AddToDatabase(), ms.measure_callback.UpdateCostModel()],
                 database=database.records,
-                cost_model=ms.cost_model.XGBModel(num_tuning_cores=_cores(), tree_method="auto"),
+                cost_model=ms.cost_model.XGBModel(num_tuning_cores=1, tree_method="auto"),
             )
         except BaseException:
             for stage in (builder, runner):

@@ -61,9 +61,8 @@ def search_subnet(
     """
     mod, target = SIMPLIFY(import_onnx(model)), bench.toolchain.tvm_target
     report = search(extract_tasks(mod, target), bench, folder, TRIALS, minutes, say=say)
-    passes = relax.pipeline.dataflow_lower_passes(target) + relax.pipeline.finalize_passes(target)
     try:
-        executable = relax.build(apply(mod, target, folder), target, relax_pipeline=tvm.transform.Sequential(passes))
+        executable = relax.build(apply(mod, target, folder), target, relax_pipeline="default_build")
     except (RuntimeError, ValueError, TypeError) as error:
         raise CompileError(f"TVM cannot build the subnet for {target}: {last_line(error)}") from error
     library = folder / LIBRARY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -108,16 +109,18 @@ def _without_reorders(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     graph = model.graph
     inputs, outputs = ({value.name: value for value in ends} for ends in (graph.input, graph.output))
     shapes = {name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for name, value in inputs.items()}
+    readers = Counter(name for node in graph.node for name in node.input)
     for node in [*graph.node]:
-        if node.op_type == "ReorderInput" and (name := node.input[0]) in inputs:
-            n, channels, height, width = shapes.pop(name)
-            shapes[node.output[0]] = (n, -(-channels // _BLOCK) * _BLOCK, height, width)
-            graph.input.remove(inputs.pop(name))
-            graph.input.append(helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, None))
+        before, after = node.input[0], node.output[0]
+        if node.op_type == "ReorderInput" and before in inputs and readers[before] == 1:
+            n, channels, height, width = shapes.pop(before)
+            shapes[after] = (n, -(-channels // _BLOCK) * _BLOCK, height, width)
+            graph.input.remove(inputs[before])
+            graph.input.append(helper.make_tensor_value_info(after, onnx.TensorProto.FLOAT, None))
             graph.node.remove(node)
-        elif node.op_type == "ReorderOutput" and (name := node.output[0]) in outputs:
-            graph.output.remove(outputs.pop(name))
-            graph.output.append(helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, None))
+        elif node.op_type == "ReorderOutput" and after in outputs and not readers[after]:
+            graph.output.remove(outputs[after])
+            graph.output.append(helper.make_tensor_value_info(before, onnx.TensorProto.FLOAT, None))
             graph.node.remove(node)
     return shapes
 

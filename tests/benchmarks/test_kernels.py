@@ -1,14 +1,25 @@
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from ofa_tvm.compiler.kernel_check import reference_inputs, reference_outputs
+from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.templates import TEMPLATES
+from ofa_tvm.lowering.check import relative_error
+from ofa_tvm.space.workload import Workload
+
+from .conftest import REPOSITORY
+
+MACHINE = Machine(lanes=16, vector_registers=32, multiply_adds_per_cycle=2)
 
 
+@pytest.mark.slow
 def test_the_heaviest_kernels_come_first(run_benchmark, supernet: Path) -> None:
-    code, result, errors = run_benchmark("kernels.py", "--supernet", str(supernet), "--repeats", "2", "--top", "3")
+    options = ("--supernet", str(supernet), "--subnets", "1", "--repeats", "2", "--top", "3")
+    code, result, errors = run_benchmark("kernels.py", *options)
     assert code == 0, errors
     rows = result["kernels"]
     assert len(rows) == 3
@@ -16,4 +27,67 @@ def test_the_heaviest_kernels_come_first(run_benchmark, supernet: Path) -> None:
     assert shares == sorted(shares, reverse=True)
     assert 0 < sum(shares) < 1
     for row in rows:
-        assert row["share"] == pytest.approx(row["count"] * row["ms"] / result["total_ms"])
+        assert row["ratio"] == pytest.approx(row["onnxruntime_ms"] / row["ms"])
+        assert row["share_of_peak"] == pytest.approx(row["gflops"] / row["peak_gflops"])
+        assert row["parameters"] == "modelled"
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        Workload("conv", 3, 16, 12, 12, 3, 2, "h_swish"),
+        Workload("pointwise", 24, 40, 5, 5, activation="relu6"),
+        Workload("pointwise", 40, 24, 5, 5, residual=True, scaled=True),
+        Workload("pointwise", 24, 40, 1, 1, activation="h_sigmoid"),
+        Workload("pointwise", 40, 10, 1, 1),
+        Workload("depthwise", 24, 24, 9, 9, 5, 2, "h_swish", pooled=True),
+        Workload("pool", 24, 24, 5, 5),
+        Workload("scale", 24, 24, 5, 5),
+    ],
+    ids=lambda workload: workload.key,
+)
+def test_onnx_runtime_gets_the_same_layer(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    layers = importlib.import_module("layers")
+    inputs = reference_inputs(workload, MACHINE)
+    operands = dict(zip(TEMPLATES[workload.kind].argument_shapes(workload, MACHINE), inputs, strict=False))
+    model = layers.layer(workload, operands)
+    expected = layers.unpacked(workload, reference_outputs(workload, MACHINE, inputs)[0])
+    assert relative_error(expected, layers.layer_output(workload, model, operands)) < 1e-5
+    layers.blocked_run(model)()
+
+
+def test_within_a_network_no_layout_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    layers = importlib.import_module("layers")
+    import onnx
+
+    workload = Workload("pointwise", 32, 32, 4, 4, activation="relu", residual=True)
+    inputs = reference_inputs(workload, MACHINE)
+    operands = dict(zip(TEMPLATES[workload.kind].argument_shapes(workload, MACHINE), inputs, strict=False))
+    reorder = onnx.helper.make_node("ReorderInput", ["data"], ["blocked"], domain="com.microsoft.nchwc")
+    model = layers.layer(workload, operands)
+    model.graph.node.insert(0, reorder)
+    model.graph.node[1].input[0] = "blocked"
+    shapes = layers._without_reorders(model)
+    assert shapes["blocked"] == (1, 32, 4, 4)
+    assert "data" not in shapes
+    assert all(node.op_type != "ReorderInput" for node in model.graph.node)
+
+
+def test_the_peak_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    peak = importlib.import_module("peak")
+    one = peak.Peak(1)
+    assert one.sample_gflops() > 0.1
+    assert one._code.run(200, 0.5, 1.0) % 2 == 0  # each register's sum has come to the fixed point of x * 0.5 + 1
+
+
+def test_without_a_compiler_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ofa_tvm.errors import CompileError
+
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    peak = importlib.import_module("peak")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(CompileError, match=r"g\+\+ is not installed; run scripts/setup.sh"):
+        peak.Peak(1)

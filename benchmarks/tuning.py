@@ -68,8 +68,8 @@ def tuning(
     os.environ["TVM_NUM_THREADS"] = "1"  # read once, when TVM is imported
     from subjects import chosen_space
 
-    chosen = [int(part) for part in resolutions.split(",")] if _numbers(resolutions) else []
     chosen_resolutions(resolutions, chosen_space(supernet))  # says what is wrong with them
+    chosen = [int(part) for part in resolutions.split(",")]
     if records is not None and records.exists() and any(records.iterdir()):
         raise UsageError(f"--records {records}: not empty, and this starts from nothing; name another folder")
     load_before = load_average()
@@ -78,7 +78,7 @@ def tuning(
         options = ["--supernet", supernet] if supernet else ["--space", _SPACE]
         options += ["--minutes", str(minutes)] if minutes else []
         options += ["--candidates", str(candidates)] if candidates else []
-        rows = [_tune(resolution, [*options, "--runs", str(runs)]) for resolution in chosen]
+        rows = [_tune(resolution, options, runs) for resolution in chosen]
         from tuned_subnets import compare_subnets
 
         gains = compare_subnets(supernet, chosen, subnets, repeats, seed, runs, Path(name), metaschedule_minutes)
@@ -87,21 +87,15 @@ def tuning(
     print_result(result, as_json, tuning_table(result))
 
 
-def _numbers(text: str) -> bool:
-    return all(part.strip().isdigit() for part in text.split(","))
-
-
-def _tune(resolution: int, options: list[str]) -> dict[str, Any]:
+def _tune(resolution: int, options: list[str], runs: Path) -> dict[str, Any]:
     """One row: what the command says of this resolution, and how long it took from start to end."""
     say(f"tuning {resolution} px")
-    command = [sys.executable, "-m", "ofa_tvm.tune", "--target", "local", "--resolutions", str(resolution), "--json"]
-    before = _status(command, options)
+    command = ["-m", "ofa_tvm.tune", "--target", "local", *options]
+    command += ["--resolutions", str(resolution), "--runs", str(runs)]
+    before = _status([*command, "--status"]) if runs.exists() else {"known": 0, "complete": 0}
     start_s = time.monotonic()
-    done = subprocess.run([*command, *options], stdout=subprocess.PIPE, check=False)
+    status = _status(command)
     seconds = time.monotonic() - start_s
-    if done.returncode != 0:
-        raise MeasurementError(f"{' '.join(command[1:])} ended with exit code {done.returncode}")
-    status = json.loads(done.stdout)["all"]
     candidates = status["known"] - before["known"]
     return {
         "resolution": resolution,
@@ -117,10 +111,11 @@ def _tune(resolution: int, options: list[str]) -> dict[str, Any]:
     }
 
 
-def _status(command: list[str], options: list[str]) -> dict[str, Any]:
-    done = subprocess.run([*command, "--status", *options], stdout=subprocess.PIPE, check=False)
+def _status(command: list[str]) -> dict[str, Any]:
+    """What the command says of all kernels when it is done."""
+    done = subprocess.run([sys.executable, *command, "--json"], stdout=subprocess.PIPE, check=False)
     if done.returncode != 0:
-        raise MeasurementError(f"{' '.join(command[1:])} --status ended with exit code {done.returncode}")
+        raise MeasurementError(f"python {' '.join(command)} ended with exit code {done.returncode}")
     status: dict[str, Any] = json.loads(done.stdout)["all"]
     return status
 

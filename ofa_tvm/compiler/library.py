@@ -33,7 +33,7 @@ class CompiledSubnet:
     workloads
         Of the fused kernels, in execution order, with repetition.
     leftovers
-        Names of the operators without a kernel template, which run unscheduled; none for a MobileNetV3.
+        Names of the operators without a kernel template; none for a MobileNetV3.
     cross_compiler
         Links the shared library.
     """
@@ -64,6 +64,7 @@ def compile_subnet(
     schedule_of: ScheduleOf,
     cross_compiler: str | None = None,
     kernels: KernelObjects | None = None,
+    searched: Path | None = None,
 ) -> CompiledSubnet:
     """Compile a subnet.
 
@@ -81,6 +82,8 @@ def compile_subnet(
         Command that links for the target, None where that is this host.
     kernels
         Object code of subnets compiled before for this target and machine, which this one adds to.
+    searched
+        Folder of what MetaSchedule's search has found for operators without a kernel template.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def compile_subnet(
     kernels = kernels or KernelObjects(target, machine)
     mod = import_onnx(model)
     try:
-        packed = to_packed_kernels(mod, machine.lanes)
+        packed = to_packed_kernels(mod, machine.lanes, target, searched)
         executable = relax.build(packed.mod, target, relax_pipeline=LOWER)
     except (RuntimeError, ValueError, TypeError) as error:
         raise CompileError(f"TVM cannot build the subnet for {target}: {last_line(error)}") from error

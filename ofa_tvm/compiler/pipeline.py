@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import tvm
 from tvm import relax
 
@@ -23,10 +25,9 @@ SIMPLIFY = tvm.transform.Sequential(
 
 # 2. Fused kernels on packed tensors: `pack`.
 
-# 3. One function for all of them: `sequence`.
+# 3. Operators without a template, where there are any: `apply`, which MetaSchedule's search has records for or not.
 
-# 4. Operators without a template. Not run where there are none.
-LEGALISE = tvm.transform.Sequential([relax.transform.LegalizeOps()], name="legalise")
+# 4. One function that calls them all: `sequence`.
 
 # 5. Memory planned at compile time, then the virtual machine's instructions. TVM's default build pipeline without
 # what concerns operators, sampling, GPUs and reshapes (that pass expects kernels which are not lowered yet).
@@ -47,7 +48,9 @@ LOWER = tvm.transform.Sequential(
 )
 
 
-def to_packed_kernels(mod: tvm.IRModule, lanes: int) -> PackedModule:
+def to_packed_kernels(
+    mod: tvm.IRModule, lanes: int, target: tvm.target.Target, searched: Path | None = None
+) -> PackedModule:
     """Phases 1 to 4: from an imported module to one of nothing but calls of kernels.
 
     Parameters
@@ -56,9 +59,15 @@ def to_packed_kernels(mod: tvm.IRModule, lanes: int) -> PackedModule:
         As `ofa_tvm.lowering.relax_import.import_onnx` gives it.
     lanes
         Channels packed innermost.
+    target
+        What operators without a template are scheduled for.
+    searched
+        Folder of what MetaSchedule's search has found for them; None where there was none.
     """
     packed = pack(SIMPLIFY(mod), lanes)
-    sequenced = sequence(packed.mod)
+    calls = packed.mod
     if packed.leftovers:
-        sequenced = LEGALISE(sequenced)
-    return PackedModule(sequenced, packed.workloads, packed.leftovers)
+        from ofa_tvm.compiler.general_search.apply import apply  # brings MetaSchedule, which nothing else needs
+
+        calls = apply(calls, target, searched)
+    return PackedModule(sequence(calls), packed.workloads, packed.leftovers)

@@ -36,7 +36,7 @@ class _Net(nn.Module):
 
 
 def _packed(module: nn.Module, lanes: int = 16) -> PackedModule:
-    return to_packed_kernels(import_onnx(export_onnx(module, RESOLUTION)), lanes)
+    return to_packed_kernels(import_onnx(export_onnx(module, RESOLUTION)), lanes, tvm.target.Target("llvm"))
 
 
 def _packed_calls(module: nn.Module, lanes: int = 16) -> tvm.IRModule:

@@ -17,7 +17,7 @@ def packed_shape(logical: tuple[int, ...], lanes: int) -> tuple[int, int, int, i
 
 def pack_kernel(logical: tuple[int, ...], lanes: int) -> tirx.PrimFunc:
     """Plain to packed, with zeros in the lanes beyond the last channel."""
-    plain = te.placeholder(logical, "float32", "plain")
+    plain = te.placeholder(_sizes(logical), "float32", "plain")
     channels = logical[1]
 
     def value(block: tirx.Expr, y: tirx.Expr, x: tirx.Expr, lane: tirx.Expr) -> tirx.Expr:
@@ -30,7 +30,7 @@ def pack_kernel(logical: tuple[int, ...], lanes: int) -> tirx.PrimFunc:
 
 def unpack_kernel(logical: tuple[int, ...], lanes: int) -> tirx.PrimFunc:
     """Packed to plain."""
-    packed = te.placeholder(packed_shape(logical, lanes), "float32", "packed")
+    packed = te.placeholder(_sizes(packed_shape(logical, lanes)), "float32", "packed")
 
     def value(_batch: tirx.Expr, channel: tirx.Expr, *pixel: tirx.Expr) -> tirx.Expr:
         return packed(channel // lanes, *(pixel or (0, 0)), channel % lanes)
@@ -39,4 +39,9 @@ def unpack_kernel(logical: tuple[int, ...], lanes: int) -> tirx.PrimFunc:
 
 
 def _kernel(source: te.Tensor, sizes: tuple[int, ...], value: Callable[..., tirx.Expr], name: str) -> tirx.PrimFunc:
-    return te.create_prim_func([source, te.compute(sizes, value, name=name)])
+    return te.create_prim_func([source, te.compute(_sizes(sizes), value, name=name)])
+
+
+def _sizes(shape: tuple[int, ...]) -> list[tirx.IntImm]:
+    """As Relax has them, which compares their types when it fuses functions."""
+    return [tirx.IntImm("int64", size) for size in shape]

@@ -133,11 +133,19 @@ class _Rewriter:
 
 
 def _is_part_of_call(graph: Graph, variable: Var) -> bool:
-    """Whether a variable is a kernel's output, or the tuple of several."""
+    """Whether a variable is a kernel's output, or the tuple of several; of float32 tensors alone."""
     value = graph.bindings[variable]
     if isinstance(value, relax.TupleGetItem):
         value = graph.definition(value.tuple_value)
-    return operator_name(value) in CALLS
+    if operator_name(value) not in CALLS:
+        return False
+    return all(shape(part) is not None for part in (*value.args[1].fields, *_results(value)))
+
+
+def _results(call: Expr) -> list[relax.Var]:
+    """Variables of the types of a call's results."""
+    types = call.ty_args[0]
+    return [relax.Var("result", kind) for kind in (types.fields if isinstance(types, relax.TupleType) else [types])]
 
 
 def _calls(graph: Graph, run: Sequence[Var]) -> list[_Call]:

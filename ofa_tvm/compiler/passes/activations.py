@@ -86,7 +86,10 @@ def find_activations(graph: Graph) -> dict[Var, ActivationMatch]:
 
 
 def _matches(graph: Graph, output: Var) -> Iterator[ActivationMatch]:
+    last = operator_name(graph.definition(output))
     for activation, pattern in FORMS:
+        if pattern.operator != last:
+            continue
         matcher = _Matcher(graph)
         if matcher.match(output, pattern) and matcher.is_closed(output):
             yield ActivationMatch(activation, matcher.input, output, frozenset(matcher.reads_of), matcher.reads)
@@ -109,10 +112,13 @@ class _Matcher:
         if not is_variable(expr):
             return False
         call = self._graph.definition(expr)
-        if operator_name(call) != pattern.operator or len(call.args) != len(pattern.operands):
+        if operator_name(call) != pattern.operator:
+            return False
+        arguments = list(call.args)
+        if len(arguments) != len(pattern.operands):
             return False
         self.reads_of[expr] = self.reads_of.get(expr, 0) + 1
-        return self._match_operands(list(call.args), pattern)
+        return self._match_operands(arguments, pattern)
 
     def _match_operands(self, arguments: list[Expr], pattern: Operation) -> bool:
         state = (self.input, self.reads, dict(self.reads_of))

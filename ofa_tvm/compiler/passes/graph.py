@@ -119,7 +119,7 @@ def shape(expr: Expr) -> tuple[int, ...] | None:
     kind = expr.ty
     if not isinstance(kind, relax.TensorType) or not isinstance(kind.shape, relax.ShapeExpr) or kind.dtype != "float32":
         return None
-    sizes = kind.shape.values
+    sizes = list(kind.shape.values)  # once: each element of TVM's array is a call
     if not all(isinstance(size, tvm.tirx.IntImm) for size in sizes):
         return None
     return tuple(int(size) for size in sizes)

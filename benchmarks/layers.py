@@ -34,7 +34,8 @@ def layer(workload: Workload, operands: Mapping[str, Array]) -> onnx.ModelProto:
     arrays = {name: _logical(workload, name, array) for name, array in operands.items()}
     inputs = {name: array for name, array in arrays.items() if name in _ACTIVATIONS_OF_A_NET}
     constants = {name: array for name, array in arrays.items() if name not in inputs}
-    nodes, current = [], "data"
+    nodes: list[onnx.NodeProto] = []
+    current = "data"
 
     def add(operator: str, *inputs: str, **attributes: object) -> str:
         name = f"value_{len(nodes)}"

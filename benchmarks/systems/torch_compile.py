@@ -32,13 +32,14 @@ def load(folder: Path, threads: int, setting: str) -> Loaded:
     warnings.simplefilter("ignore")
     import torch
 
+    from ofa_tvm.training.memory_layout import channels_last
+
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)  # weights are frozen only then
     mode, *extras = setting.split(", ")
     subnet, image = torch_subnet(folder), torch.from_numpy(sample_image(folder))
     if "channels last" in extras:
-        subnet, image = subnet.to(memory_format=torch.channels_last), image.to(memory_format=torch.channels_last)
+        subnet, image = channels_last(subnet), image.to(memory_format=torch.channels_last)
     options: dict[str, Any] = {**torch._inductor.list_mode_options(mode), "cpp_wrapper": "C++ wrapper" in extras}
     compiled = torch.compile(subnet, options=options, dynamic=False)
-
     return Loaded(lambda: compiled(image), lambda: np.array(compiled(image).numpy(), np.float32))

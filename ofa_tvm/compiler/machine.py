@@ -56,6 +56,8 @@ class Machine:
         Of a fused multiply-add, in cycles: this many times ``multiply_adds_per_cycle`` have to be independent.
     l1_bytes
         First-level data cache.
+    l2_bytes
+        Second-level cache that one core can count on.
     threads
         Threads a kernel may use.
     """
@@ -67,6 +69,7 @@ class Machine:
     multiplies_by_lane: bool = False
     latency: int = 4
     l1_bytes: int = 32 * 1024
+    l2_bytes: int = 512 * 1024
     threads: int = 1
 
     def threads_for(self, workload: Workload) -> int:
@@ -74,10 +77,11 @@ class Machine:
         return self.threads if workload.macs >= SHARED_MACS else 1
 
 
-def machine_of(tvm_target: Target, l1d_kib: int | None = None) -> Machine:
+def machine_of(tvm_target: Target, l1d_kib: int | None = None, l2_kib: int | None = None) -> Machine:
     """The machine a TVM target describes, from its architecture and LLVM's features of the CPU.
 
-    TVM knows nothing of caches: a target file that gives its first-level data cache gives it as `l1d_kib`.
+    TVM knows nothing of caches: a target file that gives them gives the first-level data cache as `l1d_kib` and what
+    of the second level is one core's as `l2_kib`.
 
     Raises
     ------
@@ -86,8 +90,13 @@ def machine_of(tvm_target: Target, l1d_kib: int | None = None) -> Machine:
     """
     if tvm_target.kind.name != "llvm":
         raise CompileError(f"kernel templates are for CPUs (TVM target kind llvm), not {tvm_target.kind.name}")
-    machine = replace(_core_of(tvm_target), threads=int(tvm_target.attrs.get("num-cores") or 1))
-    return machine if l1d_kib is None else replace(machine, l1_bytes=l1d_kib * 1024)
+    core = _core_of(tvm_target)
+    return replace(
+        core,
+        l1_bytes=core.l1_bytes if l1d_kib is None else l1d_kib * 1024,
+        l2_bytes=core.l2_bytes if l2_kib is None else l2_kib * 1024,
+        threads=int(tvm_target.attrs.get("num-cores") or 1),
+    )
 
 
 def _core_of(tvm_target: Target) -> Machine:
@@ -99,7 +108,7 @@ def _core_of(tvm_target: Target) -> Machine:
     if architecture != "x86_64":
         raise CompileError(f"no kernel templates for {triple_of(tvm_target)}: x86-64 and aarch64 have them")
     if llvm_cpu_has_features("avx512f", tvm_target):
-        return Machine(lanes=16, vector_registers=32, multiply_adds_per_cycle=2)
+        return Machine(lanes=16, vector_registers=32, multiply_adds_per_cycle=2, l2_bytes=1024 * 1024)
     if llvm_cpu_has_features(["avx2", "fma"], tvm_target):
         return Machine(lanes=8, vector_registers=16, multiply_adds_per_cycle=2)
     return Machine(lanes=4, vector_registers=16, multiply_adds_per_cycle=1)

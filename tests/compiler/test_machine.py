@@ -62,7 +62,8 @@ def test_names_that_llvm_would_pass_over_are_refused(spec: dict[str, object], me
 def test_the_cache_of_a_target_file_replaces_the_usual_one() -> None:
     target = resolve_tvm_target({**ARM, "mcpu": "cortex-a76"}, threads=2)
     assert machine_of(target).l1_bytes == 32 * 1024
-    larger = machine_of(target, l1d_kib=64)
+    larger = machine_of(target, l1d_kib=64, l2_kib=2048)
+    assert larger.l2_bytes == 2048 * 1024
     assert (larger.l1_bytes, larger.lanes, larger.threads) == (64 * 1024, 4, 2)
 
 

@@ -40,12 +40,10 @@ def store(buffer: Buffer, value: Expr, *index: Index, lanes: int) -> None:
     T.buffer_store(buffer, value, [*index, tirx.Ramp(0, 1, lanes)])
 
 
-def prefetch(buffer: Buffer, line: Index) -> None:
-    """Ask for a vector of `buffer`, counted from the start: it may lie behind the end, where nothing can go wrong."""
-    *outer, _lanes = buffer.shape
-    index = [*(0 for _ in outer[1:]), line, 0]
+def prefetch(buffer: Buffer, element: Index) -> None:
+    """Ask for an element's cache line. The element, counted from the start, may lie behind the end: nothing is read."""
     read, near, data = 0, 3, 1
-    address = tirx.address_of(tirx.BufferLoad(buffer, index))
+    address = tirx.address_of(tirx.BufferLoad(buffer, [*(0 for _ in buffer.shape[1:]), element]))
     T.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, read, near, data))
 
 

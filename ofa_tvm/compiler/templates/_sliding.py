@@ -50,6 +50,9 @@ class SlidingTemplate(Template):
     ) -> tuple[Operand, Operand]:
         """The image by (y, x) and the kernel by (row, column), as vectors over the channels of `block`."""
 
+    def ask_for_data(self, buffers: dict[str, Buffer], workload: Workload, row: Index) -> None:
+        """Ask for data of output rows after this one, where the processor would not do it in time."""
+
     def body(self, workload: Workload, parameters: Parameters, machine: Machine) -> PrimFunc:
         """See `Template.body`."""
         rows, columns = _axes(workload)
@@ -69,6 +72,7 @@ class SlidingTemplate(Template):
                     row_runs(rows, parameters.unroll_kernel), (0, rows.output) if workload.pooled else part
                 ):
                     stream.ask(row)
+                    self.ask_for_data(buffers, workload, row)
                     for column, taps in each_window(tile_runs(columns, column_tiling)):
                         sums = Accumulators(tile_blocks * tile_pixels, machine.lanes)
                         start_from_bias(sums, buffers["bias"], block, tile_blocks, tile_pixels)

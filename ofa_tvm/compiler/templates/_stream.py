@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from tvm.tirx import Buffer
 
 from ofa_tvm.compiler.templates._emit import prefetch
-from ofa_tvm.compiler.templates._loops import Index
+from ofa_tvm.compiler.templates._loops import Index, each, unrolled
 
-LINE_BYTES = 64
+LINE_ELEMENTS = 16
+"""Of 64 bytes, as almost all processors have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,24 @@ class Stream:
     substeps: int = 1
 
     def ask(self, step: Index, substep: Index | None = None) -> None:
-        """Ask for some: once a step, or once a substep if there is enough for each of them."""
+        """Ask for some: once a step, or once a substep if there is enough for each of them; never both."""
+        if self.count == 0:
+            return
         divided = self.count >= self.steps * self.substeps > self.steps
         if divided == (substep is None):
             return
         turn, turns = step, self.steps
         if substep is not None:
             turn, turns = step * self.substeps + substep, self.steps * self.substeps
-        # A vector may be less than a cache line.
-        stride = max(1, LINE_BYTES // (4 * int(self.weights.shape[-1])))
-        each = -(-self.count // (turns * stride))
+        lanes = int(self.weights.shape[-1])
+        each = -(-self.count * lanes // (turns * LINE_ELEMENTS))
         for number in range(each):
-            prefetch(self.weights, self.first + (turn * each + number) * stride)
+            prefetch(self.weights, self.first * lanes + (turn * each + number) * LINE_ELEMENTS)
+
+
+def ask_for_rows(image: Buffer, first: Index, count: int) -> None:
+    """Ask for `count` rows of each plane of an image ``(1, C, H, W)`` from the row `first` on."""
+    _, planes, height, width = (int(size) for size in image.shape)
+    for plane in each(planes):
+        for number in unrolled(0, -(-count * width // LINE_ELEMENTS)):
+            prefetch(image, (plane * height + first) * width + number * LINE_ELEMENTS)

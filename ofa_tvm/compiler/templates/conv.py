@@ -11,7 +11,10 @@ from ofa_tvm.compiler.templates._emit import load, splat
 from ofa_tvm.compiler.templates._epilogue import epilogue_shapes
 from ofa_tvm.compiler.templates._loops import Index
 from ofa_tvm.compiler.templates._sliding import Operand, SlidingTemplate
+from ofa_tvm.compiler.templates._stream import ask_for_rows
 from ofa_tvm.space.workload import Workload
+
+ROWS_AHEAD = 3
 
 
 class ConvTemplate(SlidingTemplate):
@@ -29,6 +32,11 @@ class ConvTemplate(SlidingTemplate):
     def reduced_channels(self, workload: Workload) -> int:
         """See `SlidingTemplate.reduced_channels`."""
         return workload.in_channels
+
+    def ask_for_data(self, buffers: dict[str, Buffer], workload: Workload, row: Index) -> None:
+        """See `SlidingTemplate.ask_for_data`: the image comes from outside, and in as many pieces as it has planes."""
+        ahead = (row + ROWS_AHEAD) * workload.stride + workload.kernel_size // 2
+        ask_for_rows(buffers["data"], ahead, workload.stride)
 
     def operands(
         self, buffers: dict[str, Buffer], block: Index, channel: Index, machine: Machine

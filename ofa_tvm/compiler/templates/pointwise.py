@@ -26,6 +26,7 @@ Ask: TypeAlias = "Callable[..., None]"
 
 MAX_BLOCKS = 8
 PARTIAL_SUMS = (1, 2, 4)
+ELEMENT_BYTES = 4
 STREAMED_PIXELS = 8
 """Fewer take less time to compute on a vector of weights than it takes to come, which is then up to the processor."""
 
@@ -105,14 +106,16 @@ class _Emitter:
             first = outer.start(number)
             if self.pixels_outside:
                 image = self._image(first)
-                for block in map(inner.start, each_in(span)):
-                    self._emit_tile(first, block, image, matrix_of(self.buffers, block, self.lanes), 0)
+                for step in each_in(span):
+                    block = inner.start(step)
+                    matrix = matrix_of(self.buffers, block, self.lanes)
+                    self._emit_tile(first, block, image, matrix, 0, number * inner.count + step)
             else:
                 matrix = self._matrix(first)
                 for step in each_in(span):
                     pixel = inner.start(step)
                     image = image_of(self.buffers, self.workload, pixel, self.machine)
-                    self._emit_tile(pixel, first, image, matrix, step)
+                    self._emit_tile(pixel, first, image, matrix, step, number * inner.count + step)
 
     def _image(self, first: Index) -> Image:
         if self.workload.scaled:
@@ -124,35 +127,62 @@ class _Emitter:
             return scaled_matrix(self.buffers, self.workload, first, self.blocks.size, self.lanes)
         return matrix_of(self.buffers, first, self.lanes)
 
-    def _emit_tile(self, pixel: Index, block: Index, image: Image, matrix: Matrix, step: Index) -> None:
-        """The `step` is the tile's number among those that read the same weights."""
+    def _emit_tile(self, pixel: Index, block: Index, image: Image, matrix: Matrix, step: Index, number: Index) -> None:
+        """Emit a tile: the `step`-th of those that read the same weights, the `number`-th of all."""
         tile = _Tile(pixel, self.pixels.size, block, self.blocks.size, self.partial_sums)
         sums = Accumulators(tile.vectors * tile.partial_sums, self.lanes)
         start_from_bias(sums, self.buffers["bias"], block, tile.blocks, tile.pixels)
-        for number in unrolled(tile.vectors, tile.vectors * tile.partial_sums):
-            sums[number] = splat(0.0, self.lanes)
-        ask, by_lane = self._ask_ahead(block, step), self.machine.multiplies_by_lane
+        for other in unrolled(tile.vectors, tile.vectors * tile.partial_sums):
+            sums[other] = splat(0.0, self.lanes)
+        ask, by_lane = self._ask_ahead(block, step, number), self.machine.multiplies_by_lane
         _add_channels(sums, image, matrix, tile, self.workload.in_channels, ask, by_lane)
         for b, t in tile_elements(tile.blocks, tile.pixels):
             row, column = (pixel + t) // self.workload.output_width, (pixel + t) % self.workload.output_width
             total = _total(sums, tile, b * tile.pixels + t)
             finish(total, self.buffers, self.workload, block + b, row, column, self.lanes)
 
-    def _ask_ahead(self, block: Index, step: Index) -> Ask:
-        """What asks for the next blocks' weights in the loop over blocks of channels."""
+    def _ask_ahead(self, block: Index, step: Index, number: Index) -> Ask:
+        """What asks for weights in the loop over blocks of channels: the next tile's, and what follows the last."""
         whole = self.workload.in_channels // self.lanes
         if self.pixels.extent < STREAMED_PIXELS or whole == 0:
             return lambda _channel_block, _step=None: None
         inputs = blocks(self.workload.in_channels, self.lanes) * self.lanes
         repeats = 1 if self.pixels_outside else self.pixels.count
-        stream = Stream(
+        next_tile = Stream(
             self.buffers["weight"],
             first=(block + self.blocks.size) * inputs,
             count=inputs * self.blocks.size,
             steps=repeats * whole,
             substeps=self.lanes // self.partial_sums,
         )
-        return lambda channel_block, lane=None: stream.ask(step * whole + channel_block, lane)
+        following = Stream(
+            self.buffers["weight"],
+            first=inputs * blocks(self.workload.out_channels, self.lanes),
+            count=_following_elements(self.workload, self.machine) // self.lanes,
+            steps=self.pixels.count * self.blocks.count,
+            substeps=whole,
+        )
+        following.ask(number)
+
+        def ask(channel_block: Index, lane: Index | None = None) -> None:
+            next_tile.ask(step * whole + channel_block, lane)
+            if lane is None:
+                following.ask(number, channel_block)
+
+        return ask
+
+
+def _following_elements(workload: Workload, machine: Machine) -> int:
+    """How many weights behind its own a kernel asks for.
+
+    What follows an expansion takes less time to compute than its weights take to come: a depthwise convolution, and the
+    two products of squeeze-and-excite; or, after the last one, the head.
+    """
+    channels = workload.out_channels
+    if channels <= workload.in_channels:
+        return 0
+    depthwise, products = 25 * channels, channels * channels // 2
+    return min(depthwise + products, machine.l2_bytes // (2 * ELEMENT_BYTES))
 
 
 def _add_channels(

@@ -17,10 +17,11 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     positive_float,
     run,
     set_verbosity,
+    tracker_for,
 )
 
 # isort: split
-import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +59,7 @@ def deploy(
     ],
     supernet: SupernetOption = DEFAULT_SUPERNET,
     tune_minutes: Annotated[
-        float, typer.Option("--tune-minutes", min=0, help="Time limit of tuning each candidate's kernels.")
+        float, typer.Option("--tune-minutes", min=0, help="Time limit of tuning a candidate's kernels that tune left.")
     ] = 2.0,
     max_attempts: Annotated[int, typer.Option("--max-attempts", min=1, help="Candidates to build at most.")] = 4,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the bundle.")] = None,
@@ -81,7 +82,8 @@ def deploy(
     check_destination(directory, overwrite)
     from ofa_tvm.training.evaluation import Evaluator
 
-    evaluator = Evaluator(folder)  # reads the weights, which may be damaged: better known before the search
+    # It reads the weights, which may be damaged: better known before the search. Nothing is measured while it works.
+    evaluator = Evaluator(folder, threads=len(os.sched_getaffinity(0)))
     front = _search(device_target, folder, workspace, latency, seed)
     best = front.best_under(latency, device_target.name)[0]
     if dry_run:
@@ -95,12 +97,10 @@ def deploy(
     from ofa_tvm.bundle.deployment import find_deployment
     from ofa_tvm.compiler.kernel_bench import open_bench
 
-    with contextlib.ExitStack() as stack:
-        if emulate:
-            from ofa_tvm.boards.emulated_boards import emulated_farm
-
-            tracker = str(stack.enter_context(emulated_farm(device_target, say)))
-        bench = stack.enter_context(open_bench(device_target, workspace.records, tracker, say))
+    with (
+        tracker_for(device_target, emulate, tracker) as address,
+        open_bench(device_target, workspace.records, address, say) as bench,
+    ):
         builder = CandidateBuilder(evaluator, bench, tune_minutes, say)
         deployment = find_deployment(front, latency, device_target.name, builder, max_attempts, say)
         deliver(deployment.chosen, latency, folder.metadata, device_target, bench.toolchain, directory, overwrite)

@@ -26,8 +26,7 @@ import typer
 from rich.table import Table
 
 from ofa_tvm.display import print_result, progress, say
-from ofa_tvm.errors import UsageError
-from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.space.named import chosen_resolutions
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
 from ofa_tvm.targets import Target
@@ -63,7 +62,7 @@ def profile(
     """Parse, measure, fit, print."""
     set_verbosity(verbose)
     device_target, folder = chosen_target(target, emulate, tracker), find_supernet(supernet)
-    chosen = _resolutions(resolutions, folder.metadata.space)
+    chosen = chosen_resolutions(resolutions, folder.metadata.space)
     workspace = Workspace(runs, device_target.name, folder.metadata.name)
     from ofa_tvm.predictors.profiling import kernels_to_profile
 
@@ -141,19 +140,6 @@ def _table(result: dict[str, Any]) -> Table:
     ):
         table.add_row(name, value)
     return table
-
-
-def _resolutions(text: str | None, space: SearchSpace) -> tuple[int, ...]:
-    if text is None:
-        return space.resolutions
-    offered = ", ".join(map(str, space.resolutions))
-    try:
-        chosen = tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        raise UsageError(f"--resolutions {text!r}: give numbers with commas between; there are {offered}") from None
-    if unknown := set(chosen) - set(space.resolutions):
-        raise UsageError(f"--resolutions: {min(unknown)} is not in this space; there are {offered}")
-    return chosen
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def tune(
     settings = SearchSettings(exhaustive, candidates)
     uses = {resolution: kernel_uses(chosen_space, [resolution]) for resolution in chosen}
     if not status:
-        limit = "until all searches are over" if minutes is None else f"for {minutes:g} min at most"
+        limit = "until all are searched" if minutes is None else f"for {minutes:g} min at most"
         kernels = len(set().union(*uses.values()))
         say(f"tune {name} on {device_target.name}: {kernels} kernels of {len(chosen)} resolutions, {limit}")
         if dry_run:

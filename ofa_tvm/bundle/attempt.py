@@ -11,9 +11,11 @@ from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.library import compile_subnet
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.tuning import TuningReport, tune
+from ofa_tvm.errors import NumericalMismatchError
 from ofa_tvm.evolution.front import Candidate
 from ofa_tvm.lowering.check import check_outputs, relative_error
 from ofa_tvm.lowering.lower import LoweredSubnet, check_import, lower
+from ofa_tvm.measurement.farm import Ran
 from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.measurement.protocol import Measurement
 from ofa_tvm.space.mobilenet_v3 import workloads
@@ -84,25 +86,19 @@ class CandidateBuilder:
         )
         # 1. Extract the subnet, and calibrate its BN statistics.
         subnet = self._evaluator.calibrated(architecture)
-        # 2. Lower it: PyTorch, ONNX and Relax give the same output.
+        # 2. Lower it: PyTorch and ONNX give the same output.
         image = self._evaluator.held_out(architecture.resolution).images[:1]
         lowered = lower(subnet, normalise(image).contiguous().numpy())
-        check_import(lowered)
         # 3. Measure its accuracy.
         accuracy = self._evaluator.accuracy(architecture, subnet)
         # 4. Tune its kernels.
         tuning = tune(bench, workloads(self._evaluator.space, architecture), self._tune_minutes)
-        measured = f"{tuning.measured} of {tuning.candidates} kernel candidates measured"
-        if self._tune_minutes:
-            change = f"sum of the kernels {tuning.before_ms:.4g} -> {tuning.after_ms:.4g} ms"
-            self._say(f"tuning: {measured}, {change}")
-        else:
-            self._say(f"tuning: off; {measured} before")
+        self._say(_told(tuning, self._tune_minutes))
         # 5. Compile it. Each library gets a name of its own: a loader gives back an old one of the same name.
         self._built += 1
         job = self._compile(lowered, bench.folder / f"library_{self._built}.so")
         # 6. Run it on a device: the same output again; then measure it, if there are several perhaps on another.
-        ran = bench.farm.run(job, lowered.sample_input, partial(check_outputs, "library", lowered.sample_output))
+        ran = self._run(job, lowered)
         error = relative_error(lowered.sample_output, ran.output)
         measurement = bench.farm.measure(job, bench.reference, bench.target.measurement)
         self._say(
@@ -116,6 +112,15 @@ class CandidateBuilder:
         )
         return Attempt(candidate, accuracy, tuning, measurement, lowered, job.library)
 
+    def _run(self, job: SubnetJob, lowered: LoweredSubnet) -> Ran:
+        """The library's output on a device, which is PyTorch's."""
+        check = partial(check_outputs, "library", lowered.sample_output)
+        try:
+            return self._bench.farm.run(job, lowered.sample_input, check)
+        except NumericalMismatchError:
+            check_import(lowered)  # takes seconds, so it is only asked whether the import or a kernel is at fault
+            raise
+
     def _compile(self, lowered: LoweredSubnet, library: Path) -> SubnetJob:
         bench, toolchain = self._bench, self._bench.toolchain
         schedules = Schedules(bench.store, bench.target.name, toolchain.machine)
@@ -124,3 +129,12 @@ class CandidateBuilder:
         )
         compiled.export(library)
         return SubnetJob(library, lowered.sample_input.shape, compiled.workloads)
+
+
+def _told(tuning: TuningReport, minutes: float) -> str:
+    """What to say of tuning."""
+    known = f"{tuning.measured} of {tuning.candidates} kernel candidates known"
+    if not minutes and tuning.measured < tuning.candidates:
+        return f"tuning: off; {known}"
+    change = f"sum of the kernels {tuning.before_ms:.4g} ms as modelled, {tuning.after_ms:.4g} ms as tuned"
+    return f"tuning: {known}; {change}"

@@ -16,11 +16,11 @@ LAY_OUT_WEIGHTS = tvm.transform.Sequential(
     [
         relax.transform.SplitLayoutRewritePreproc(),
         relax.transform.FoldConstant(),
+        relax.transform.CanonicalizeBindings(),
         relax.transform.DeadCodeElimination(["main"]),
     ],
     name="lay_out_weights",
 )
-
 
 SCHEDULE_THE_REST = tvm.transform.Sequential([DefaultSchedule()], name="schedule_the_rest")
 

@@ -58,7 +58,7 @@ def _attempt(schedule: s_tir.Schedule, action: Callable[..., None], *arguments: 
     trial = schedule.copy()
     try:
         action(trial, *arguments)
-    except ScheduleError:
+    except RuntimeError:  # a ScheduleError, or a check of TVM's own that failed
         return schedule
     return trial
 
@@ -89,7 +89,7 @@ def _schedule_block(schedule: s_tir.Schedule, name: str, lanes: int, threads: in
     reduced = [loop for loop, variable in zip(loops, variables, strict=True) if variable.iter_type == REDUCTION]
     if not spatial or len(spatial) + len(reduced) != len(loops):
         return
-    operations = math.prod(_extent(schedule, loop) for loop in loops)
+    operations = _size(schedule, loops)
     if not reduced:
         outer = [*spatial[:-1], _vectorise(schedule, spatial[-1], lanes)]
     elif _sums_along_memory(schedule.get(block)):
@@ -111,7 +111,8 @@ def _sum_in_registers(
     inner[wide[-1]] = _divisor(_extent(schedule, wide[-1]), 2 * lanes)
     result = schedule.cache_write(block, 0, "global")
     for reader in schedule.get_consumers(result):
-        schedule.reverse_compute_inline(reader)
+        if _size(schedule, schedule.get_loops(reader)) == _size(schedule, spatial):  # else it spreads the sums out
+            schedule.reverse_compute_inline(reader)
     outer, tile = [], []
     for loop in spatial:
         outside, inside = schedule.split(loop, [None, inner.get(loop, 1)], preserve_unit_iters=True)
@@ -160,6 +161,10 @@ def _uses(index: tirx.Expr, variables: Sequence[tirx.Var]) -> bool:
 
 def _extent(schedule: s_tir.Schedule, loop: Loop) -> int:
     return int(schedule.get(loop).extent)
+
+
+def _size(schedule: s_tir.Schedule, loops: Sequence[Loop]) -> int:
+    return math.prod(_extent(schedule, loop) for loop in loops)
 
 
 def _divisor(extent: int, limit: int) -> int:

@@ -56,7 +56,7 @@ def test_one_that_cannot_be_built_is_an_error_of_its_own(
         raise RuntimeError("no code\nfor this one")
 
     monkeypatch.setattr(builder, "_object_code", build)
-    monkeypatch.setattr(builder, "BUILD_LIMIT_S", 1)
+    monkeypatch.setattr(builder, "BUILD_LIMIT_S", 0.5)
     outcomes = build_all(candidates)
     assert {c.symbol for c, built in zip(candidates, outcomes, strict=True) if built.error} == faulty
     assert all(bool(built.code) != bool(built.error) for built in outcomes)

@@ -31,6 +31,8 @@ CASES: dict[str, tuple[tuple[int, ...], Compute]] = {
         lambda x: topi.nn.pool2d(x, (3, 3), (2, 2), (1, 1), (1, 1, 1, 1), "max", False, "NCHW"),
     ),
     "matrix times itself": ((40, 40), lambda x: topi.nn.matmul(x, x)),
+    "sums of pixels spread out": ((1, 6, 5, 5), lambda x: x * topi.sum(x, (2, 3), keepdims=True)),
+    "sums of channels spread out": ((1, 6, 5, 5), lambda x: x * topi.sum(x, 1, keepdims=True)),
     "everything summed": ((30, 30), lambda x: topi.sum(x, (0, 1), keepdims=True)),
     "a prime number summed": ((3, 37), lambda x: topi.sum(x, 1)),
     "cumulative": ((4, 8), lambda x: topi.cumsum(x, 1)),

@@ -3,6 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 LOOK_UP = """
 from ofa_tvm.compiler.general_search.intrinsics import register_intrinsics
 register_intrinsics()
@@ -12,6 +14,7 @@ print([TensorIntrin.get(name, allow_missing=True) is not None for name in names]
 """
 
 
+@pytest.mark.slow
 def test_intrinsics_of_cpus_are_known_and_those_of_cuda_cost_nothing() -> None:
     run = subprocess.run([sys.executable, "-c", LOOK_UP], capture_output=True, text=True, timeout=120, check=False)
     assert run.stdout == "[True, False]\n", run.stderr

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import paramiko
 
-from ofa_tvm.measurement.local_processes import LOOPBACK
+from ofa_tvm.measurement.loopback import LOOPBACK
 
 BLOCK_BYTES = 1 << 16
 CONNECT_LIMIT_S = 10.0

@@ -30,7 +30,7 @@ from ofa_tvm.boards.service import Service, ShellService, server_command
 from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.boards.systemd import UNIT_FILES, SystemdService
 from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError, HostKeyError, TrackerUnreachableError
-from ofa_tvm.measurement.local_processes import LOOPBACK
+from ofa_tvm.measurement.loopback import LOOPBACK
 from ofa_tvm.measurement.tracker import TrackerAddress, summarize
 
 SEEN_LIMIT_S = 90.0

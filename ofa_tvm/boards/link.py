@@ -33,7 +33,7 @@ from ofa_tvm.boards.login import connect
 from ofa_tvm.boards.registry import Board, known_hosts_file, load_board
 from ofa_tvm.boards.ssh import SshConnection, one_line
 from ofa_tvm.errors import BoardUnreachableError, DeviceError, HostKeyError, OfaTvmError, OutputError
-from ofa_tvm.measurement.local_processes import LOOPBACK
+from ofa_tvm.measurement.loopback import LOOPBACK
 
 ALIVE_PERIOD_S = 3.0
 SILENCE_LIMIT_S = 15.0

@@ -13,7 +13,7 @@ from ofa_tvm.boards.registry import Board, board_names, load_board
 from ofa_tvm.boards.service import Service
 from ofa_tvm.boards.ssh import SshConnection, one_line
 from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError
-from ofa_tvm.measurement.local_processes import LOOPBACK
+from ofa_tvm.measurement.loopback import LOOPBACK
 
 PROBE_LIMIT_S = 20.0
 CONNECTION_REFUSED = 2

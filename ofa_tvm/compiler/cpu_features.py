@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from tvm.target import Target
 from tvm.target.codegen import llvm_get_cpu_features, llvm_get_system_triple
 
-from ofa_tvm.cpuinfo import cpu_features_of as cpu_features_of
-
 # Instruction-set features of LLVM that an operating system or hypervisor may hide, with the kernel's
 # name for each. Tuning flags (``fast-*``) and privileged instructions are no concern of generated code.
 LINUX_FLAGS = {

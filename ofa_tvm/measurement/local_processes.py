@@ -14,9 +14,9 @@ from pathlib import Path
 
 from ofa_tvm.errors import TrackerUnreachableError
 from ofa_tvm.files import shipped_folder
+from ofa_tvm.measurement.loopback import LOOPBACK
 from ofa_tvm.measurement.tracker import TrackerAddress, summarize
 
-LOOPBACK = "127.0.0.1"
 TRACKER_LIMIT_S = 30.0
 STOP_LIMIT_S = 3.0
 POLL_PERIOD_S = 0.02

@@ -6,7 +6,7 @@ import pytest
 from tvm.target import Target
 from tvm.target.codegen import llvm_get_cpu_features
 
-from ofa_tvm.compiler.cpu_features import LINUX_FLAGS, architecture_of, cpu_features_of, unsupported_features
+from ofa_tvm.compiler.cpu_features import LINUX_FLAGS, architecture_of, unsupported_features
 
 X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
 ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
@@ -41,16 +41,6 @@ def test_another_architecture_has_no_feature_at_all() -> None:
     assert unsupported_features(target, "x86_64", ["aes", "sha_ni"]) == ["aes", "crc", "fp-armv8", "neon", "sha2"]
     unknown = Target({"kind": "llvm", "mtriple": "aarch65-linux-gnu"})  # about which LLVM crashes if asked
     assert unsupported_features(unknown, "aarch64", ["asimd"]) == []
-
-
-def test_cpuinfo() -> None:
-    assert cpu_features_of("processor : 0\nflags\t\t: fpu avx2\n\nprocessor : 1\nflags\t\t: fpu sse\n") == [
-        "avx2",
-        "fpu",
-        "sse",
-    ]
-    assert cpu_features_of("Features\t: fp asimd crc32\nCPU part\t: 0xd08\n") == ["asimd", "crc32", "fp"]
-    assert cpu_features_of("") == []
 
 
 @pytest.mark.parametrize(

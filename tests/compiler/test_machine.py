@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from tvm.target import Target
 
-from ofa_tvm.compiler.cpu_features import architecture_of, cpu_features_of, unsupported_features
+from ofa_tvm.compiler.cpu_features import architecture_of, unsupported_features
 from ofa_tvm.compiler.machine import machine_of, resolve_tvm_target
+from ofa_tvm.cpuinfo import cpu_features_of
 from ofa_tvm.errors import CompileError, InvalidTargetError
 
 X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.templates import Parameters
-from ofa_tvm.compiler.tuning_search import Searches, SearchSettings, family
+from ofa_tvm.compiler.tuning_search import Searches, SearchSettings, can_teach
 from ofa_tvm.compiler.tuning_status import expected_ms
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
 from ofa_tvm.space.workload import Workload
@@ -40,8 +40,8 @@ class TuningReport:
 class Tuner:
     """Searches the parameters of kernels, those first that take most of the time.
 
-    A library holds one candidate of each of many kernels. A kernel of which no other size has been searched has to
-    be screened with all its candidates, so the others of its family wait for it: then they need but a few.
+    A library holds one candidate of each of many kernels. A kernel that none like it has shown the way has to be
+    screened with all its candidates, so those it can teach wait for it: then they need but a few.
 
     Parameters
     ----------
@@ -115,17 +115,20 @@ class Tuner:
     def _fill_up(self) -> None:
         """Begin with further kernels, so that there is one library's worth to screen."""
         screening = sum(self.searches.next_to_screen(workload) is not None for workload in self._active)
-        learners = {family(workload) for workload in self._active}
         kept = []
         for workload in self._waiting:
-            alone = self._exhaustive or family(workload) not in learners or self.searches.has_teachers(workload)
-            if screening < KERNELS_A_LIBRARY and alone:
+            if screening < KERNELS_A_LIBRARY and not self._should_wait(workload):
                 self._active.append(workload)
-                learners.add(family(workload))
                 screening += 1
             else:
                 kept.append(workload)
         self._waiting = kept
+
+    def _should_wait(self, workload: Workload) -> bool:
+        """Whether a kernel under way can show this one the way, and none has yet."""
+        if self._exhaustive or self.searches.has_teachers(workload):
+            return False
+        return any(can_teach(learner, workload) for learner in self._active)
 
 
 def tune(

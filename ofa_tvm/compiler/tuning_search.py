@@ -21,9 +21,11 @@ from ofa_tvm.space.workload import Workload
 
 FINALISTS = 3
 """Candidates measured by the whole protocol: screening ranks those that are nearly alike by chance."""
-SEEDED = 6
-"""Candidates screened of a kernel that another size has shown the way."""
+SEEDED = 8
+"""Candidates screened of a kernel that others like it have shown the way."""
 TEACHERS = 2
+FARTHEST_TEACHER = 1.5
+"""In `distance`: up to twice the side of the image, or twice the channels in and out at half as many pixels again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +90,9 @@ class Searches:
         self._rotations = rotations
         self._settings = settings
         self._known: defaultdict[Workload, _Known] = defaultdict(_Known)
-        self._families: defaultdict[Workload, set[Workload]] = defaultdict(set)
         self._candidates: dict[Workload, list[Parameters]] = {}
         self._plans: dict[Workload, list[Parameters]] = {}
-        self._settled: set[Workload] = set()
+        self._settled: defaultdict[Workload, set[Workload]] = defaultdict(set)
         self._seen = 0
         self.refresh()
 
@@ -107,10 +108,11 @@ class Searches:
             outcomes = known.screened if record.screening else known.measured
             measurement = record.measurement
             outcomes[Parameters.from_dict(record.parameters)] = None if measurement is None else measurement.median_ms
-            self._families[family(record.workload)].add(record.workload)
             touched.add(record.workload)
         self._seen = len(self._store)
-        self._settled = {*self._settled - touched, *filter(self._is_settled, touched)}
+        for workload in touched:
+            settled = self._settled[kin(workload)]
+            (settled.add if self._is_settled(workload) else settled.discard)(workload)
 
     def candidates(self, workload: Workload) -> list[Parameters]:
         """All that the kernel's template offers, the cost model's pick first."""
@@ -156,7 +158,7 @@ class Searches:
         return self.next_to_screen(workload) is None
 
     def has_teachers(self, workload: Workload) -> bool:
-        """Whether other sizes of the kernel have been searched, so that few of its own candidates need be."""
+        """Whether kernels like it have been searched, so that few of its own candidates need be."""
         return bool(self._teachers(workload))
 
     def latency_ms(self, workload: Workload, parameters: Parameters | None = None) -> float | None:
@@ -175,15 +177,15 @@ class Searches:
         yield from dict.fromkeys([*suggested[:1], candidates[0], *suggested[1:], *candidates])
 
     def _suggestions(self, workload: Workload) -> Iterator[Parameters | None]:
-        """What did best at other sizes, as near to it as this one's candidates come; best first."""
+        """What did best for kernels like it, as near to that as its own candidates come; best first."""
         rankings = [self._known[teacher].best_first()[:SEEDED] for teacher in self._teachers(workload)]
         for rank in itertools.zip_longest(*rankings):
             yield from (closest(seed, self.candidates(workload)) for seed in rank if seed is not None)
 
     def _teachers(self, workload: Workload) -> list[Workload]:
-        """Of the same family, searched, and nearest in size."""
-        relatives = (self._families[family(workload)] & self._settled) - {workload}
-        return sorted(relatives, key=lambda w: (_distance(w, workload), w))[:TEACHERS]
+        """Its nearest kin that has been searched."""
+        near = ((distance(w, workload), w) for w in self._settled[kin(workload)] if w != workload)
+        return [w for far, w in sorted(near)[:TEACHERS] if far <= FARTHEST_TEACHER]
 
     def _is_settled(self, workload: Workload) -> bool:
         """Whether a search is over, or was when fewer candidates were asked for."""
@@ -191,9 +193,24 @@ class Searches:
         return self.tried(workload) >= enough and self.next_to_measure(workload) is None
 
 
-def family(workload: Workload) -> Workload:
-    """What kernels have in common that learn from each other: all but the size of the image and the epilogue."""
-    return replace(workload, height=1, width=1, activation="none", residual=False)
+def kin(workload: Workload) -> Workload:
+    """What kernels have in common that learn from each other: all but sizes and epilogue."""
+    return replace(workload, in_channels=1, out_channels=1, height=1, width=1, activation="none", residual=False)
+
+
+def distance(one: Workload, other: Workload) -> float:
+    """How far apart the sizes of two kernels are: in pixels, and half as much in the channels at either end."""
+
+    def apart(size: int, other_size: int) -> float:
+        return abs(math.log(size / other_size))
+
+    channels = apart(one.in_channels, other.in_channels) + apart(one.out_channels, other.out_channels)
+    return apart(one.height * one.width, other.height * other.width) + channels / 2
+
+
+def can_teach(one: Workload, other: Workload) -> bool:
+    """Whether what is best for one kernel should do well for the other."""
+    return kin(one) == kin(other) and distance(one, other) <= FARTHEST_TEACHER
 
 
 def closest(seed: Parameters, candidates: Sequence[Parameters]) -> Parameters | None:
@@ -203,7 +220,3 @@ def closest(seed: Parameters, candidates: Sequence[Parameters]) -> Parameters | 
     """
     alike = [p for p in candidates if replace(p, tile_pixels=seed.tile_pixels) == seed]
     return min(alike, key=lambda p: abs(math.log(p.tile_pixels / seed.tile_pixels)), default=None)
-
-
-def _distance(one: Workload, other: Workload) -> float:
-    return abs(math.log(one.height * one.width) - math.log(other.height * other.width))

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from ofa_tvm.compiler import kernel_bench
 from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
 from ofa_tvm.compiler.kernel_check import reference_outputs
+from ofa_tvm.compiler.kernels import KernelObjects
+from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
-from ofa_tvm.errors import DeviceUnavailableError, MeasurementError, NumericalMismatchError
+from ofa_tvm.errors import CompileError, DeviceUnavailableError, MeasurementError, NumericalMismatchError
 from ofa_tvm.measurement.device import Float32Array
 from ofa_tvm.measurement.null_device import kernel_ms
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
@@ -114,6 +117,74 @@ def test_a_device_that_computes_wrong_numbers_gets_no_record(tmp_path: Path, mon
     with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
         bench.measure(defaults(bench, WORKLOADS[:3]))
         assert recorded(bench) == Counter(WORKLOADS[:3])
+
+
+FAULTS = {
+    "crash": "return *(volatile int *)0;",
+    "hang": "for (volatile int forever = 1; forever;) {} return 0;",
+    "lazy": "return 0;",
+}
+
+
+def faulty_kernel(folder: Path, workload: Workload, fault: str) -> bytes:
+    """Object code of a kernel with one of `FAULTS`."""
+    signature = "(void *self, const void *arguments, int count, void *result)"
+    source, code = folder / f"{fault}.c", folder / f"{fault}.o"
+    source.write_text(f"int __tvm_ffi_{workload.key}{signature} {{ {FAULTS[fault]} }}")
+    subprocess.run(["gcc", "-c", "-fPIC", "-O1", "-o", code, source], check=True)
+    return code.read_bytes()
+
+
+def test_crash_hang_and_wrong_numbers_are_records_and_not_the_end(tmp_path: Path) -> None:
+    target = load_target("local")
+    quick = target.measurement.model_copy(
+        update={"repeats": 3, "min_repeat_ms": 0.1, "timeout_s": 3.0, "max_drift": 1e6}
+    )
+    with open_bench(target.model_copy(update={"measurement": quick}), tmp_path / "records.jsonl") as bench:
+        kernels = defaults(bench, WORKLOADS[:5])
+        for workload, fault in zip(WORKLOADS, FAULTS, strict=False):
+            bench.objects._objects[workload, kernels[workload]] = faulty_kernel(tmp_path, workload, fault)
+        bench.screen(kernels)
+        bench.measure(kernels)
+    outcomes = {(r.workload, r.screening): r for r in RecordStore(tmp_path / "records.jsonl").of_type(KernelRecord)}
+    for screening in (True, False):
+        assert "SIGSEGV" in outcomes[WORKLOADS[0], screening].error
+        assert "no answer within 3 s" in outcomes[WORKLOADS[1], screening].error
+        assert all(outcomes[workload, screening].measurement for workload in WORKLOADS[3:5])
+    assert outcomes[WORKLOADS[2], True].measurement  # fast, for it does nothing
+    assert "not finite" in outcomes[WORKLOADS[2], False].error  # the output is as it was: not numbers
+    schedules = Schedules(RecordStore(tmp_path / "records.jsonl"), "local", bench.toolchain.machine)
+    assert set(schedules.latencies_ms) == set(WORKLOADS[3:5])
+
+
+def test_a_kernel_that_cannot_be_built_is_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = KernelObjects.build
+
+    def refuse(objects: KernelObjects, kernels: Iterable[tuple[Workload, Parameters]]) -> None:
+        wanted = list(kernels)
+        if any(workload == WORKLOADS[1] for workload, _ in wanted):
+            raise CompileError("TVM cannot build it")
+        build(objects, wanted)
+
+    with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
+        monkeypatch.setattr(KernelObjects, "build", refuse)
+        bench.measure(defaults(bench, WORKLOADS[:3]))
+    assert recorded(bench) == Counter(WORKLOADS[:3])
+    failed = [record for record in bench.store.of_type(KernelRecord) if record.measurement is None]
+    assert [(record.workload, record.error) for record in failed] == [(WORKLOADS[1], "TVM cannot build it")]
+
+
+def test_weights_that_matter_are_cold_and_a_sample_is_one_run(tmp_path: Path) -> None:
+    heavy, light = Workload("pointwise", 512, 512, 1, 1), Workload("pointwise", 16, 16, 64, 64)
+    with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
+        assert bench.rotations.of(light) is None
+        rotation = bench.rotations.of(heavy)
+        assert rotation.copies * 512 * 512 * 4 >= 2 << 20
+        bench.measure(defaults(bench, [heavy, light]))
+        cold, hot = bench.store.of_type(KernelRecord)
+        assert (cold.workload, cold.cold_weights, hot.workload, hot.cold_weights) == (heavy, True, light, False)
+        assert bench.measured(heavy, defaults(bench, [heavy])[heavy])
+    assert 0 < cold.measurement.median_ms < 5  # all copies together would take about as long as `copies` runs
 
 
 def test_a_lost_device_keeps_the_chunks_before(make_bench: MakeBench) -> None:

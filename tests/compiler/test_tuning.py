@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.tuning import Tuner, tune
-from ofa_tvm.compiler.tuning_search import FINALISTS, SEEDED, SearchSettings
+from ofa_tvm.compiler.tuning_search import FINALISTS, SEEDED, SearchSettings, can_teach
 from ofa_tvm.compiler.tuning_status import expected_ms, tuning_status
 from ofa_tvm.errors import MeasurementError
 from ofa_tvm.measurement.records import KernelRecord
@@ -103,6 +104,18 @@ def test_what_takes_most_of_the_time_comes_first(make_bench: MakeBench) -> None:
     assert Tuner(bench, {FAST: 1.0, SLOW: 1.0}).complete == {FAST, SLOW}
 
 
+def test_who_can_teach_whom() -> None:
+    assert can_teach(SLOW, LARGER)
+    for other in (
+        replace(SLOW, kind="depthwise", kernel_size=3),
+        replace(SLOW, stride=2),
+        replace(SLOW, scaled=True),
+        replace(SLOW, height=64, width=64),
+        replace(SLOW, in_channels=1024, out_channels=1024),
+    ):
+        assert not can_teach(SLOW, other)
+
+
 def test_another_size_shows_the_way(make_bench: MakeBench, counts: dict[Workload, int]) -> None:
     bench = make_bench(then(lambda rank: 0.1 * rank, counts))
     tuner = Tuner(bench, {SLOW: 1.0, LARGER: 0.1})
@@ -148,7 +161,7 @@ def test_it_ends_after_the_chunk_in_which_time_is_up(make_bench: MakeBench) -> N
         return v_shaped(workload, number)
 
     bench = make_bench(script)
-    Tuner(bench, dict.fromkeys(MANY, 1.0)).run(deadline_s)
+    Tuner(bench, dict.fromkeys(MANY, 1.0), SearchSettings(exhaustive=True)).run(deadline_s)
     assert sum(bench.timed.values()) == len(bench.store) == CHUNK_JOBS
 
 

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 # Without checks of every argument's type, shape and strides, which double a small kernel's code and its time to
 # build: the program that calls the kernels is typed, and checks its own input.
 _UNCHECKED = {"tirx.disable_assert": True}
+# Buffers stay as the templates allocate them: those of accumulators are marked to lie on the stack.
+_AS_ALLOCATED = {"tirx.disable_storage_rewrite": True}
 
 
 class KernelObjects:
@@ -115,7 +117,7 @@ class KernelObjects:
         body = TEMPLATES[workload.kind].prim_func(workload, parameters, self.machine)
         mod = tvm.IRModule({workload.key: body.with_attr("global_symbol", workload.key)})
         try:
-            with tvm.transform.PassContext(opt_level=3, config=_UNCHECKED):
+            with tvm.transform.PassContext(opt_level=3, config=_UNCHECKED | _AS_ALLOCATED):
                 built = tvm.tirx.build(mod, self.target)
         except (RuntimeError, ValueError, TypeError) as error:
             raise CompileError(f"TVM cannot build {_describe(kernel)} for {self.target}: {last_line(error)}") from error

@@ -36,7 +36,7 @@ from provenance import load_average, machine
 from systems import OURS, PEERS, TITLES
 
 from ofa_tvm.display import print_result, progress, say
-from ofa_tvm.errors import UsageError
+from ofa_tvm.errors import MeasurementError, UsageError
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.targets import load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
@@ -142,8 +142,9 @@ def _compare(entries: list[Entry], threads: int, systems: tuple[str, ...], repea
                     chosen = fastest_setting(system, module.SETTINGS, subject.folder, threads, say)
                     settings |= {} if chosen is None else {system: chosen}
             found, gflops = race(settings, subject.folder, threads, repeats, peak, say)
-            if OURS in found:
-                rows.append(subnet_row(subject, kernels, found, gflops))
+            if OURS not in found:
+                raise MeasurementError(f"our library of {subject.architecture} fails; the lines above say how")
+            rows.append(subnet_row(subject, kernels, found, gflops))
             bar.advance()
     return {"threads": threads, "settings": settings, "subnets": rows, **summary(rows)}
 

@@ -108,12 +108,11 @@ def _mean_cells(part: dict[str, Any], systems: list[str]) -> tuple[str, ...]:
 
 def _caption(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    settings = "; ".join(
-        f"threads {part['threads']}: "
-        + ", ".join(
-            f"{TITLES[name]} {setting}" for name, setting in part["settings"].items() if setting and name != OURS
-        )
+    settings = [
+        f"threads {part['threads']}: {TITLES[name]} {setting}"
         for part in result["threads"]
-    )
+        for name, setting in part["settings"].items()
+        if setting and name != OURS
+    ]
     load = f"load average {result['load_before']} before and {result['load_after']} after, {result['cpus']} CPUs"
-    return "; ".join(filter(None, (f"{result['date']}, {load}", versions, settings)))
+    return "; ".join([f"{result['date']}, {load}", versions, *settings])

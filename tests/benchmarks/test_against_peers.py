@@ -124,3 +124,11 @@ def test_ratios_are_to_the_best_peer(benchmarks) -> None:
     assert summary["ratio_mean_by_peer"]["onnx_runtime"] == pytest.approx(math.sqrt(4 * 8))
     assert summary["share_of_peak_mean"] == pytest.approx(math.sqrt(0.8 * 0.4))
     assert tables.summary([])["ratio_mean"] is None
+
+
+def test_the_caption_says_which_settings_were_fastest(benchmarks) -> None:
+    settings = {"ours": "library.so", "onnx_runtime": "", "torch_compile": "default, channels last"}
+    result = {"date": "today", "load_before": 0, "load_after": 0, "cpus": 2, "versions": {"torch": "2"}}
+    parts = [{"threads": 1, "settings": {"ours": "library.so"}}, {"threads": 2, "settings": settings}]
+    caption = benchmarks("peer_tables")._caption({**result, "threads": parts})
+    assert caption.endswith("torch 2; threads 2: torch.compile default, channels last")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from tvm import tirx
 from tvm.ir import Expr
@@ -12,6 +12,9 @@ from tvm.script.ir_builder import tirx as T
 Index: TypeAlias = "Expr | int"
 Span: TypeAlias = "tuple[Index, Index]"
 """A half-open range."""
+
+MOST_UNEVEN = 1.3
+"""By how much a thread may have more to do than the mean of all, for what it reads to be in its own caches."""
 
 
 def each(extent: int) -> Iterator[Index]:
@@ -41,20 +44,40 @@ def unrolled(start: int, stop: int) -> Iterator[Index]:
             yield number
 
 
-def shared(outer: int, inner: int, threads: int) -> Iterator[tuple[Index, Span]]:
-    """Emit a loop over ``range(outer)`` whose iterations have `inner` parts each, the parts shared evenly by threads.
+def shared(
+    outer: int, inner: int, threads: int, pixels: Literal["outer", "inner"] | None = None
+) -> Iterator[tuple[Index, Span]]:
+    """Emit a loop over ``range(outer)`` whose iterations have `inner` parts each, the parts shared by threads.
 
-    Yields an outer number and the range of the parts to do: all of them with one thread, and among several for all but
-    a thread's first and last outer number. Threads may both write the overlap of two tiles: they write the same values.
+    Yields an outer number and the range of the parts to do. Where one of the two loops is over `pixels` and there are
+    enough of them, each thread has its part of the image, in this kernel as in the one before it: what it reads is
+    then mostly in its own caches. Otherwise the parts are counted through, and shared evenly. Threads may both write
+    the overlap of two tiles: they write the same values.
     """
     if threads == 1 or outer * inner == 1:
         for number in each(outer):
             yield number, (0, inner)
         return
     with T.parallel(threads) as thread:
-        first, last = (outer * inner * part // threads for part in (thread, thread + 1))
-        for number in each_in((first // inner, (last + inner - 1) // inner)):
-            yield number, (tirx.max(0, first - number * inner), tirx.min(inner, last - number * inner))
+        if pixels == "outer" and _divides(outer, threads):
+            for number in each_in(_part(outer, thread, threads)):
+                yield number, (0, inner)
+        elif pixels == "inner" and _divides(inner, threads):
+            for number in each(outer):
+                yield number, _part(inner, thread, threads)
+        else:
+            first, last = _part(outer * inner, thread, threads)
+            for number in each_in((first // inner, (last + inner - 1) // inner)):
+                yield number, (tirx.max(0, first - number * inner), tirx.min(inner, last - number * inner))
+
+
+def _part(count: int, thread: Index, threads: int) -> Span:
+    return count * thread // threads, count * (thread + 1) // threads
+
+
+def _divides(count: int, threads: int) -> bool:
+    """Whether the largest part is not much larger than the mean one."""
+    return -(-count // threads) * threads <= MOST_UNEVEN * count
 
 
 def clip(span: Span, low: int, high: int) -> Span:

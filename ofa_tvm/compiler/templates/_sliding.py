@@ -64,7 +64,7 @@ class SlidingTemplate(Template):
 
         def emit(buffers: dict[str, Buffer]) -> None:
             lines = self.reduced_channels(workload) * workload.kernel_size**2
-            for tile, part in shared(block_tiling.count, parts, machine.threads_for(workload)):
+            for tile, part in shared(block_tiling.count, parts, machine.threads_for(workload), "inner"):
                 block = block_tiling.start(tile)
                 stream = Stream(buffers["weight"], (block + tile_blocks) * lines, tile_blocks * lines, rows.output)
                 pool = _Pool(buffers["pooled"], block, tile_blocks, machine.lanes) if workload.pooled else None

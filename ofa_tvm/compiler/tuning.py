@@ -14,7 +14,7 @@ from ofa_tvm.compiler.tuning_status import expected_ms
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
 from ofa_tvm.space.workload import Workload
 
-KERNELS_A_LIBRARY = 48
+KERNELS_A_LIBRARY = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from ofa_tvm.interruption import (  # first: typer takes its time
 # isort: split
 import contextlib
 import errno
+import gc
 import inspect
 import io
 import logging
@@ -42,6 +43,9 @@ from ofa_tvm.targets import Target, emulated_variant, load_target
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # ONNX Runtime otherwise leaves an identifier of this host in TMPDIR and sends what it does to its maker.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Importing torch and TVM makes half a million objects that stay: to look through them for garbage again and again
+# takes a fifth of the time that a command needs to start.
+gc.set_threshold(100_000, 20, 20)
 
 EXIT_BUG = 1
 EXIT_USAGE = 2

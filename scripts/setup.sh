@@ -2,8 +2,8 @@
 # Installs what ofa_tvm needs into .venv in the repository's root; run again, it only adds what is missing.
 # Usage: scripts/setup.sh [--test] [--boards] [--benchmarks]
 #   --test         adds what the tests need
-#   --boards       adds what boards need: a compiler that links for 64-bit Arm and emulated boards' qemu (Debian packages),
-#                  and zig, which builds the native RPC server for old boards, too
+#   --boards       adds what boards need: a compiler that links for 64-bit Arm, emulated boards' qemu and LLVM's models of
+#                  Arm's cores (Debian packages), and zig, which builds the native RPC server for old boards, too
 #   --benchmarks   adds what the benchmarks compare with: OpenVINO and ExecuTorch
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -47,6 +47,7 @@ sshd_for_tests() {
 
 if [ -n "$boards" ]; then
   command -v aarch64-linux-gnu-g++ >/dev/null || debian g++-aarch64-linux-gnu || exit 2
+  command -v llvm-mca-14 >/dev/null || debian llvm-14 || echo "setup: without it benchmarks/arm_static.py doesn't run here" >&2
   debian qemu-user-static iproute2 || echo "setup: without them there are no emulated boards here; real ones need nothing more" >&2
   [ -z "$kind" ] || sshd_for_tests || exit 2
 fi

@@ -16,7 +16,8 @@ from ofa_tvm.files import output_errors
 HOST_COMPILER = "g++"
 # A library of object files that TVM's LLVM made: none of C++'s libraries and start-up files, which it has no use for,
 # no debug information, and no digest of the whole file. It halves the time to link, and a device need not have them.
-_OPTIONS = ("-nostdlib", "-Wl,-S", "-Wl,--build-id=none")
+# Its calls are of its own kernels, whatever else is loaded that has kernels of the same names.
+_OPTIONS = ("-nostdlib", "-Wl,-S", "-Wl,--build-id=none", "-Wl,-Bsymbolic")
 _LIBRARIES = ("-lm", "-lc", "-lgcc")
 
 

@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> RecordStore:
 def record(store: RecordStore) -> Record:
     """Append a kernel's latency, None for a failure."""
 
-    def append(parameters: Parameters, latency_ms: float | None, target: str = "board") -> None:
+    def append(parameters: Parameters, latency_ms: float | None, target: str = "board", **how: bool) -> None:
         about = {"device": "board", "timestamp": "2026-01-01T00:00:00+00:00", "versions": {}}
         outcome = (
             MeasurementFailure(error="crashed", **about)
@@ -43,7 +43,9 @@ def record(store: RecordStore) -> Record:
                 **about,
             )
         )
-        store.append(KernelRecord(target=target, workload=WORKLOAD, parameters=parameters.to_dict(), outcome=outcome))
+        store.append(
+            KernelRecord(target=target, workload=WORKLOAD, parameters=parameters.to_dict(), outcome=outcome, **how)
+        )
 
     return append
 
@@ -94,3 +96,29 @@ def test_parameters_of_another_version_are_refused(store: RecordStore, machine: 
     store.path.write_text(content.replace("tile_blocks", "tile_depth"))
     with pytest.raises(InvalidRecordError, match="tune again"):
         Schedules(RecordStore(store.path), "board", machine)
+
+
+def test_screening_decides_nothing(store: RecordStore, machine: Machine, record: Record) -> None:
+    record(Parameters(tile_pixels=1), 0.1, screening=True)
+    assert Schedules(store, "board", machine).latencies_ms == {}
+    record(Parameters(tile_pixels=2), 3.0)
+    assert Schedules(store, "board", machine)(WORKLOAD) == Parameters(tile_pixels=2)
+
+
+def test_kernels_with_cold_weights_are_compared_with_their_like(
+    store: RecordStore, machine: Machine, record: Record
+) -> None:
+    record(Parameters(tile_pixels=1), 1.0)
+    for size, latency_ms in ((2, 3.0), (4, 2.0)):
+        record(Parameters(tile_pixels=size), latency_ms, cold_weights=True)
+    schedules = Schedules(store, "board", machine)
+    assert schedules(WORKLOAD) == Parameters(tile_pixels=4)
+    assert schedules.latencies_ms == {WORKLOAD: 2.0}
+
+
+def test_what_failed_since_is_not_compiled_with(store: RecordStore, machine: Machine, record: Record) -> None:
+    record(Parameters(tile_pixels=1), 1.0)
+    record(Parameters(tile_pixels=2), 2.0)
+    record(Parameters(tile_pixels=1), None)
+    schedules = Schedules(RecordStore(store.path), "board", machine)
+    assert schedules(WORKLOAD) == Parameters(tile_pixels=2)

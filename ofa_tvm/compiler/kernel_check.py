@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,22 +18,12 @@ REFERENCE = Workload("pointwise", 64, 64, 16, 16, activation="relu")
 """Measured before and after other jobs to see the device drift: some tens of microseconds on a large core."""
 
 
-@overload
-def reference_inputs(workload: Workload, machine: Machine, seed: int = 0) -> tuple[Float32Array, ...]: ...
-@overload
-def reference_inputs(workload: Machine, machine: int = 0) -> tuple[Float32Array, ...]: ...
-def reference_inputs(
-    workload: Workload | Machine, machine: Machine | int = 0, seed: int = 0
-) -> tuple[Float32Array, ...]:
+def reference_inputs(workload: Workload, machine: Machine, seed: int = 0) -> tuple[Float32Array, ...]:
     """Inputs of a kernel in its packed layouts and in its arguments' order, uniform in [-1, 1].
 
     The channels that pad the last block are filled like all others: no kernel may let those of its inputs leak into
     the outputs' logical channels.
     """
-    if isinstance(workload, Machine):  # as it was called when there was one kernel to check
-        assert isinstance(machine, int)
-        return reference_inputs(REFERENCE, workload, machine)
-    assert isinstance(machine, Machine)
     generator = np.random.default_rng(seed)
     template = TEMPLATES[workload.kind]
     shapes = list(template.argument_shapes(workload, machine).values())[: -template.outputs(workload)]

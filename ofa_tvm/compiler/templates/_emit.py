@@ -76,7 +76,8 @@ class Accumulators:
 
     def __init__(self, count: int, lanes: int) -> None:
         self.lanes = lanes
-        self._buffer = T.alloc_buffer((count * lanes,), "float32", scope="local")
+        keep = {"disable_lower_builtin": True}  # on the stack, from where LLVM takes it into registers
+        self._buffer = T.alloc_buffer((count * lanes,), "float32", scope="local", annotations=keep)
 
     def __getitem__(self, number: Index) -> Expr:
         return tirx.BufferLoad(self._buffer, [self._vector(number)])

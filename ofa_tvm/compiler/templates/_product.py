@@ -69,6 +69,10 @@ def _splat(buffer: Buffer, *index: Index, lane: Index, machine: Machine) -> Expr
 
 
 def _position(workload: Workload, pixel: Index) -> tuple[Index, Index]:
-    """Row and column of the input under a pixel of the output."""
+    """Row and column of the input under a pixel of the output.
+
+    Without a stride pixels follow each other through all rows, as if the image were a single one: no division then
+    stands between LLVM and the addresses.
+    """
     width, stride = workload.output_width, workload.stride
-    return pixel // width * stride, pixel % width * stride
+    return (0, pixel) if stride == 1 else (pixel // width * stride, pixel % width * stride)

@@ -42,16 +42,17 @@ class Stream:
         """Ask for some: once a step, or once a substep if there is enough for each of them; never both."""
         if self.count == 0:
             return
-        divided = self.count >= self.steps * self.substeps > self.steps
+        lanes = int(self.weights.shape[-1])
+        lines = -(-self.count * lanes // LINE_ELEMENTS)
+        divided = lines >= self.steps * self.substeps > self.steps
         if divided == (substep is None):
             return
         turn, turns = step, self.steps
         if substep is not None:
             turn, turns = step * self.substeps + substep, self.steps * self.substeps
-        lanes = int(self.weights.shape[-1])
-        each = -(-self.count * lanes // (turns * LINE_ELEMENTS))
-        for number in range(each):
-            prefetch(self.weights, self.first * lanes + (turn * each + number) * LINE_ELEMENTS)
+        count = -(-lines // turns)
+        for number in range(count):
+            prefetch(self.weights, self.first * lanes + (turn * count + number) * LINE_ELEMENTS)
 
 
 def ask_for_rows(image: Buffer, first: Index, count: int) -> None:

@@ -102,7 +102,7 @@ class _Emitter:
     def emit(self) -> None:
         """Tiles of pixels and of blocks, one inside the other; what the outer loop holds is scaled there."""
         outer, inner = (self.pixels, self.blocks) if self.pixels_outside else (self.blocks, self.pixels)
-        for number, span in shared(outer.count, inner.count, self.threads):
+        for number, span in shared(outer.count, inner.count, self.threads, "outer" if self.pixels_outside else "inner"):
             first = outer.start(number)
             if self.pixels_outside:
                 image = self._image(first)
@@ -137,9 +137,9 @@ class _Emitter:
         ask, by_lane = self._ask_ahead(block, step, number), self.machine.multiplies_by_lane
         _add_channels(sums, image, matrix, tile, self.workload.in_channels, ask, by_lane)
         for b, t in tile_elements(tile.blocks, tile.pixels):
-            row, column = (pixel + t) // self.workload.output_width, (pixel + t) % self.workload.output_width
             total = _total(sums, tile, b * tile.pixels + t)
-            finish(total, self.buffers, self.workload, block + b, row, column, self.lanes)
+            # As if the image were a single row.
+            finish(total, self.buffers, self.workload, block + b, 0, pixel + t, self.lanes)
 
     def _ask_ahead(self, block: Index, step: Index, number: Index) -> Ask:
         """What asks for weights in the loop over blocks of channels: the next tile's, and what follows the last."""

@@ -14,7 +14,13 @@ from ofa_tvm.compiler.templates._base import LoopOrder, Parameters
 from ofa_tvm.compiler.templates._tiling import Tiling
 
 L2_BYTES_PER_CYCLE = 32
-FLOAT_BYTES = 4
+ELEMENT_BYTES = 4
+# Of what a core can load, what is left beside stores and prefetches.
+USABLE_LOADS = 0.9
+# Cycles a vector of a scaled copy takes: of weights, which are asked for ahead, and of pixels, which are not.
+SCALED_WEIGHT_CYCLES, SCALED_PIXEL_CYCLES = 2, 4
+# Cycles more that a vector of outputs takes where the next one is far away, as measured on x86.
+SCATTERED_CYCLES = 2
 CANDIDATES = 20
 NEIGHBOURS = 4
 
@@ -67,19 +73,28 @@ def product_cycles(
     accumulators = pixels.size * blocks.size * partial_sums
     by_lane = machine.multiplies_by_lane
     loads = (pixels.size / machine.lanes if by_lane else pixels.size) + blocks.size
-    step = step_cycles(machine, accumulators, loads * partial_sums)
+    step = step_cycles(machine, accumulators, loads * partial_sums / USABLE_LOADS)
     operands = pixels.size + 2 if by_lane else min(pixels.size, blocks.size) + 1
     step *= spill_factor(machine, accumulators + operands)
     compute = channels / partial_sums * step
     streamed = _streamed_bytes(machine, channels, pixels, blocks, order) / L2_BYTES_PER_CYCLE
     overhead = tile_cycles(machine, accumulators)
+    if order == "pixels" and not by_lane:
+        overhead += SCATTERED_CYCLES * pixels.size
     # Streams overlap with computing, though not entirely.
     return pixels.count * blocks.count * (max(compute, streamed) + streamed / 4 + overhead)
 
 
+def scaling_cycles(machine: Machine, channels: int, pixels: Tiling, blocks: Tiling, order: LoopOrder) -> float:
+    """Cycles of scaling what the outer loop of a product holds."""
+    if order == "pixels":
+        return pixels.computed * channels / machine.lanes * SCALED_PIXEL_CYCLES
+    return blocks.computed * channels * SCALED_WEIGHT_CYCLES
+
+
 def _streamed_bytes(machine: Machine, channels: int, pixels: Tiling, blocks: Tiling, order: LoopOrder) -> int:
     """Bytes a tile reads from beyond the first-level cache."""
-    pixel_bytes, block_bytes = FLOAT_BYTES * channels, FLOAT_BYTES * channels * machine.lanes
+    pixel_bytes, block_bytes = ELEMENT_BYTES * channels, ELEMENT_BYTES * channels * machine.lanes
     # What the outer loop holds fixed stays in the cache if it fits; what the inner one runs over, only as a whole.
     fixed_pixels = pixels.size if order == "pixels" else pixels.extent
     fixed_blocks = blocks.size if order == "blocks" else blocks.extent

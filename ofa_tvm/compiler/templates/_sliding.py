@@ -12,7 +12,14 @@ from tvm.tirx import Buffer, PrimFunc
 from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import Parameters, Template
-from ofa_tvm.compiler.templates._cost import shortlist, spill_factor, step_cycles, tile_cycles
+from ofa_tvm.compiler.templates._cost import (
+    ELEMENT_BYTES,
+    L2_BYTES_PER_CYCLE,
+    shortlist,
+    spill_factor,
+    step_cycles,
+    tile_cycles,
+)
 from ofa_tvm.compiler.templates._emit import Accumulators, balanced_sum, emit_function, splat, store
 from ofa_tvm.compiler.templates._epilogue import finish, start_from_bias, tile_elements
 from ofa_tvm.compiler.templates._loops import Index, each, shared, unrolled
@@ -112,10 +119,7 @@ class SlidingTemplate(Template):
         block_tiling, column_tiling = _tilings(workload, parameters, machine)
         accumulators = block_tiling.size * column_tiling.size
         # LLVM keeps a row of inputs in registers beside the accumulators.
-        live = accumulators + column_tiling.size
-        if machine.multiplies_by_lane:
-            live = accumulators * (1 + workload.stride) + 2
-        spill = spill_factor(machine, live)
+        spill = spill_factor(machine, accumulators * (1 + workload.stride) + 2)
         per_row = 0.0
         for run in tile_runs(columns, column_tiling):
             multiply_adds = block_tiling.size * sum(high - low for low, high in run.taps)
@@ -132,7 +136,9 @@ class SlidingTemplate(Template):
         if machine.multiplies_by_lane:
             loop *= 2
         once = kernel_rows * self.reduced_channels(workload) * (per_row + loop)
-        return block_tiling.count * (once + tiles * tile_cycles(machine, accumulators))
+        compute = once + tiles * tile_cycles(machine, accumulators)
+        streamed = rows.output * _streamed_bytes(workload, machine, block_tiling.size) / L2_BYTES_PER_CYCLE
+        return block_tiling.count * (max(compute, streamed) + streamed / 4)
 
 
 class _Pool:
@@ -171,6 +177,15 @@ def _add_kernel_row(
         for t in unrolled(inside[0], inside[-1] + 1) if inside else ():
             x = columns.origin(column + t) + tap
             sums[b * len(taps) + t] += image(y, x) * kernel(kernel_row, tap)
+
+
+def _streamed_bytes(workload: Workload, machine: Machine, tile_blocks: int) -> int:
+    """Bytes of packed input that a row of outputs reads from beyond the first-level cache."""
+    if workload.kind != "depthwise":
+        return 0
+    row = ELEMENT_BYTES * machine.lanes * workload.width * tile_blocks
+    fits = row * workload.kernel_size <= machine.l1_bytes * 3 // 4
+    return row * (workload.stride if fits else workload.kernel_size)
 
 
 def _axes(workload: Workload) -> tuple[Axis, Axis]:

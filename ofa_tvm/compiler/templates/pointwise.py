@@ -13,7 +13,7 @@ from tvm.tirx import Buffer, PrimFunc
 from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import LoopOrder, Parameters, Shape, Template
-from ofa_tvm.compiler.templates._cost import product_cycles, shortlist
+from ofa_tvm.compiler.templates._cost import ELEMENT_BYTES, product_cycles, scaling_cycles, shortlist
 from ofa_tvm.compiler.templates._emit import Accumulators, emit_function, splat
 from ofa_tvm.compiler.templates._epilogue import block_major, epilogue_shapes, finish, start_from_bias, tile_elements
 from ofa_tvm.compiler.templates._loops import Index, each, each_in, shared, unrolled
@@ -26,7 +26,6 @@ Ask: TypeAlias = "Callable[..., None]"
 
 MAX_BLOCKS = 8
 PARTIAL_SUMS = (1, 2, 4)
-ELEMENT_BYTES = 4
 STREAMED_PIXELS = 8
 """Fewer take less time to compute on a vector of weights than it takes to come, which is then up to the processor."""
 
@@ -233,7 +232,7 @@ def _tilings(workload: Workload, parameters: Parameters, machine: Machine) -> tu
 
 
 def _cycles(workload: Workload, parameters: Parameters, machine: Machine) -> float:
-    pixel_tiling, block_tiling = _tilings(workload, parameters, machine)
-    return product_cycles(
-        machine, workload.in_channels, pixel_tiling, block_tiling, parameters.partial_sums, parameters.loop_order
-    )
+    channels, order = workload.in_channels, parameters.loop_order
+    tilings = _tilings(workload, parameters, machine)
+    product = product_cycles(machine, channels, *tilings, parameters.partial_sums, order)
+    return product + (scaling_cycles(machine, channels, *tilings, order) if workload.scaled else 0)

@@ -27,7 +27,7 @@ from ofa_tvm.cpuinfo import cpu_features_of
 from ofa_tvm.errors import CompileError, InvalidTargetError
 from ofa_tvm.space.workload import Workload
 
-SHARED_MACS = 1_000_000
+SHARED_MACS = 300_000
 
 # Arm cores with two Neon pipelines of 128 bits, and two loads a cycle. The others have one of each, or half.
 _WIDE_ARM = ("cortex-a75", "cortex-a76", "cortex-a77", "cortex-a78", "cortex-x", "neoverse", "apple", "ampere")

@@ -18,6 +18,7 @@ from ofa_tvm.compiler.templates._loops import Index, each, unrolled
 
 LINE_ELEMENTS = 16
 """Of 64 bytes, as almost all processors have them."""
+MAX_UNROLLED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Stream:
         if substep is not None:
             turn, turns = step * self.substeps + substep, self.steps * self.substeps
         count = -(-lines // turns)
-        for number in range(count):
+        for number in range(count) if count <= MAX_UNROLLED else each(count):
             prefetch(self.weights, self.first * lanes + (turn * count + number) * LINE_ELEMENTS)
 
 

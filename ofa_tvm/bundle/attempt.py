@@ -15,6 +15,7 @@ from ofa_tvm.errors import NumericalMismatchError
 from ofa_tvm.evolution.front import Candidate
 from ofa_tvm.lowering.check import check_outputs, relative_error
 from ofa_tvm.lowering.lower import LoweredSubnet, check_import, lower
+from ofa_tvm.lowering.outputs import onnx_classifier
 from ofa_tvm.measurement.farm import Ran
 from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.measurement.protocol import Measurement
@@ -89,8 +90,8 @@ class CandidateBuilder:
         # 2. Lower it: PyTorch and ONNX give the same output.
         image = self._evaluator.held_out(architecture.resolution).images[:1]
         lowered = lower(subnet, normalise(image).contiguous().numpy())
-        # 3. Measure its accuracy.
-        accuracy = self._evaluator.accuracy(architecture, subnet)
+        # 3. Measure the accuracy of what was exported.
+        accuracy = self._evaluator.accuracy(architecture, onnx_classifier(lowered.model))
         # 4. Tune its kernels.
         tuning = tune(bench, workloads(self._evaluator.space, architecture), self._tune_minutes)
         self._say(_told(tuning, self._tune_minutes))

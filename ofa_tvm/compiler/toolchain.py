@@ -31,5 +31,5 @@ class Toolchain:
             There are no kernel templates for it.
         """
         tvm_target = resolve_tvm_target(target.tvm_target, target.threads)
-        machine = machine_of(tvm_target, target.cpu.l1d_kib)
+        machine = machine_of(tvm_target, target.cpu.l1d_kib, target.cpu.l2_kib)
         return cls(tvm_target, machine, target.cross_compiler or HOST_COMPILER)

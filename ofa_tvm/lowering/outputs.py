@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -31,10 +33,28 @@ def torch_logits(subnet: torch.nn.Module, image: Array) -> Array:
 
 def onnx_logits(model: onnx.ModelProto, image: Array, threads: int = 1) -> Array:
     """Logits `(1, classes)` of an exported subnet, by ONNX Runtime."""
+    return _logits(_session(model, threads), image)
+
+
+def onnx_classifier(model: onnx.ModelProto) -> Callable[[torch.Tensor], torch.Tensor]:
+    """An exported subnet as ONNX Runtime computes it: from images `(N, 3, R, R)` float32 to logits `(N, classes)`."""
+    session = _session(model, threads=1)
+
+    def classify(images: torch.Tensor) -> torch.Tensor:
+        batch = images.contiguous().numpy()
+        return torch.from_numpy(np.concatenate([_logits(session, batch[n : n + 1]) for n in range(len(batch))]))
+
+    return classify
+
+
+def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _logits(session: onnxruntime.InferenceSession, image: Array) -> Array:
     return np.asarray(session.run([OUTPUT_NAME], {INPUT_NAME: image})[0], np.float32)
 
 

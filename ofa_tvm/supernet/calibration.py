@@ -12,15 +12,16 @@ from ofa_tvm.supernet.subnet import Subnet
 
 
 class _Statistics:
-    """Forward hook that averages a BN layer's batch means and biased variances, weighted by batch size."""
+    """What a BN layer does meanwhile: averages its batch means and biased variances, weighted by batch size."""
 
-    def __init__(self) -> None:
+    def __init__(self, bn: nn.BatchNorm2d) -> None:
+        self._bn = bn
         self.images = 0
         self.mean: Tensor | None = None
         self.variance: Tensor | None = None
 
-    def __call__(self, bn: nn.BatchNorm2d, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
-        (x,) = inputs
+    def __call__(self, x: Tensor) -> Tensor:
+        bn = self._bn
         variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
         self.images += len(x)
         share = len(x) / self.images
@@ -36,14 +37,15 @@ def calibrate(subnet: Subnet, batches: Iterable[Tensor]) -> None:
     Each layer sees activations that the layers before it normalised by their own batch's
     statistics, as in the official ``set_running_statistics``. Without a batch, nothing changes.
     """
-    layers = {module: _Statistics() for module in subnet.modules() if isinstance(module, nn.BatchNorm2d)}
-    handles = [module.register_forward_hook(statistics) for module, statistics in layers.items()]
+    layers = {module: _Statistics(module) for module in subnet.modules() if isinstance(module, nn.BatchNorm2d)}
     try:
+        for module, statistics in layers.items():
+            module.__dict__["forward"] = statistics  # in place of the class's own, and not after it: half the work
         for images in batches:
             subnet(images)
     finally:
-        for handle in handles:
-            handle.remove()
+        for module in layers:
+            module.__dict__.pop("forward", None)
     for module, statistics in layers.items():
         if statistics.mean is not None and statistics.variance is not None:
             tensors = BatchNormTensors.of(module)

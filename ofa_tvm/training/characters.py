@@ -6,7 +6,10 @@ resolution: no files, no download, no end of training images.
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,8 +75,9 @@ class ImageSet:
     def render(cls, seed: int, count: int, resolution: int) -> ImageSet:
         """The first `count` images of a stream."""
         stream = CharacterImages(seed)
-        blocks = [stream.block(index, resolution) for index in range(-(-count // BLOCK))]
-        images, labels = zip(*blocks, strict=True)
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:  # torch computes without Python's lock
+            blocks = threads.map(stream.block, range(-(-count // BLOCK)), itertools.repeat(resolution))
+            images, labels = zip(*blocks, strict=True)
         return cls(torch.cat(images)[:count], torch.cat(labels)[:count])
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -43,7 +43,8 @@ class SshBoard:
         (folder / "home").mkdir()
         number = next(self.numbers)  # the kernel takes its time to remove a namespace: no name comes twice
         self.namespace = f"ofatvm{os.getpid() % 10000}n{number}"
-        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # their processes' numbers are close
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        # Workers have networks apart, for the numbers of their processes are close.
         subnet = f"10.214.{worker % 4 * 64 + (os.getpid() + number) % 64}"
         self.host_address, self.address = f"{subnet}.1", f"{subnet}.2"
         self.identity = folder / "client"

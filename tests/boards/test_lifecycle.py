@@ -37,7 +37,7 @@ from ofa_tvm.errors import (
 from ofa_tvm.files import shipped_folder
 from ofa_tvm.measurement.tracker import TrackerAddress
 
-from .conftest import SshBoard, Tracker, ip, links, wait_until
+from .conftest import LIMIT_S, SshBoard, Tracker, ip, links, wait_until
 
 pytestmark = pytest.mark.slow
 Say = Callable[[str], None]
@@ -353,8 +353,10 @@ def test_board_that_was_not_set_up(ssh_board: SshBoard, board: Board, tracker: T
 
 
 def test_board_that_is_off(ready: Board, tracker: Tracker, ssh_board: SshBoard, say: Say):
-    for process in ssh_board.processes():
+    processes = ssh_board.processes()
+    for process in processes:
         process.kill()
+    psutil.wait_procs(processes, timeout=LIMIT_S)
     with pytest.raises(BoardUnreachableError, match="refuses connections"):
         start(ready, tracker.address, say)
     with pytest.raises(BoardUnreachableError, match=r"link to bench is stopped, but its RPC server may run on"):

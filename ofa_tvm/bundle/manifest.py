@@ -19,6 +19,8 @@ SAMPLE_OUTPUT = "sample_output.npy"
 SAMPLE_IMAGE = "sample_image.png"
 README = "README.md"
 CHECKSUMS = "SHA256SUMS"
+THREADS = "num-cores"
+"""TVM's name, among a target's options, for how many threads the kernels share their work."""
 
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Size = Annotated[int, Field(ge=1)]
@@ -37,7 +39,7 @@ class TargetRecord(_Section):
     Attributes
     ----------
     tvm_target
-        TVM's target with ``host`` resolved: kind, mtriple, mcpu, mattr.
+        TVM's target with ``host`` resolved: kind, num-cores, mtriple, mcpu, mattr.
     cpu_features
         Vector extensions that the library may use, in LLVM's names (`ofa_tvm.bundle.host`).
     """

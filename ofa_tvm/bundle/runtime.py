@@ -7,6 +7,7 @@ and has no switch against it. That costs seconds and hundreds of megabytes, and 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,14 +21,21 @@ from ofa_tvm.errors import InvalidBundleError
 Float32Array = npt.NDArray[np.float32]
 
 
-def load_main(library: Path) -> Callable[[Float32Array], Float32Array]:
+def load_main(library: Path, threads: int = 1) -> Callable[[Float32Array], Float32Array]:
     """The function ``main`` of a Relax VM library with its parameters inside.
+
+    Parameters
+    ----------
+    threads
+        That its kernels share their work among, unless the environment says ``TVM_NUM_THREADS``: TVM would take half
+        of what some hosts have.
 
     Raises
     ------
     InvalidBundleError
         The file is no such library, or TVM's runtime here is not the one that it was built with.
     """
+    os.environ.setdefault("TVM_NUM_THREADS", str(threads))
     with _torch_absent():
         import tvm.runtime
         from tvm.runtime.vm import VirtualMachine

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ from ofa_tvm.bundle.manifest import (
     SAMPLE_IMAGE,
     SAMPLE_INPUT,
     SAMPLE_OUTPUT,
+    THREADS,
     Contents,
     FileRecord,
     Manifest,
@@ -41,7 +43,7 @@ from ofa_tvm.space.architecture import Architecture
 
 def target_record(name: str, tvm_target: Target, emulated: bool) -> TargetRecord:
     """What the manifest says about a target, with the vector extensions that its CPU gives the compiler."""
-    options = {"kind": tvm_target.kind.name}
+    options: dict[str, Any] = {"kind": tvm_target.kind.name, THREADS: int(tvm_target.attrs.get(THREADS) or 1)}
     for key in ("mtriple", "mcpu", "mattr"):
         value = tvm_target.attrs.get(key)
         if value:

@@ -113,7 +113,9 @@ def test_the_target_record_has_the_vector_extensions_of_the_cpu():
     )
     assert {"avx", "avx2", "fma", "f16c"} <= set(record.cpu_features)
     assert "avx512f" not in record.cpu_features
-    assert record.tvm_target == {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64-v3"}
+    options = {"kind": "llvm", "num-cores": 1, "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64-v3"}
+    assert record.tvm_target == options
+    assert target_record("x", tvm_target.Target({**options, "num-cores": 3}), False).tvm_target["num-cores"] == 3
     less = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64-v3", "mattr": ["-avx2"]}
     assert "avx2" not in target_record("y", tvm_target.Target(less), False).cpu_features
 

@@ -88,6 +88,14 @@ class SystemProcess:
         self._end()
 
     def _ask(self, request: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
+        """Its answer. Until it is asked again it is stopped: its threads would spin while others have their turn."""
+        self._send(signal.SIGCONT)
+        try:
+            return self._answer(request, limit_s)
+        finally:
+            self._send(signal.SIGSTOP)
+
+    def _answer(self, request: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -104,9 +112,13 @@ class SystemProcess:
             raise SystemFailedError(f"{TITLES[self.system]}: {' '.join(answer['error'].split())[:300]}")
         return answer
 
-    def _end(self) -> None:
+    def _send(self, number: signal.Signals) -> None:
+        """A signal to the system with all that it has started."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, number)
+
+    def _end(self) -> None:
+        self._send(signal.SIGKILL)
         self._process.communicate()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ from pathlib import Path
 from peak import Peak
 from system_process import SystemFailedError, SystemProcess
 
-_SETTLE_S = 0.02
-"""Before each turn of several threads: those of a system go on spinning for a while after its last run."""
 _CHOICE_SAMPLES = 7
 
 
@@ -76,22 +73,15 @@ def take_turns(
         gflops = [0.0]
         for _ in range(repeats):
             for entrant, process in [*processes.items()]:
-                _settle(threads)
                 try:
                     samples_ms[entrant].append(process.sample_ms())
                 except SystemFailedError as error:
                     say(f"left out: {error}")
                     del processes[entrant], samples_ms[entrant]
             if peak:
-                _settle(threads)
                 gflops.append(peak.sample_gflops())
         errors = {entrant: process.relative_error for entrant, process in processes.items()}
     return {
         (system, setting): Found(setting, statistics.median(taken), min(taken), errors[system, setting])
         for (system, setting), taken in samples_ms.items()
     }, max(gflops)
-
-
-def _settle(threads: int) -> None:
-    if threads > 1:
-        time.sleep(_SETTLE_S)

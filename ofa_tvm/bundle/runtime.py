@@ -35,7 +35,8 @@ def load_main(library: Path, threads: int = 1) -> Callable[[Float32Array], Float
     InvalidBundleError
         The file is no such library, or TVM's runtime here is not the one that it was built with.
     """
-    os.environ.setdefault("TVM_NUM_THREADS", str(threads))
+    if threads > 1:
+        os.environ.setdefault("TVM_NUM_THREADS", str(threads))
     with _torch_absent():
         import tvm.runtime
         from tvm.runtime.vm import VirtualMachine

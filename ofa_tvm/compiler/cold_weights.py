@@ -9,9 +9,7 @@ for the second-level cache. The kernel's own object code is the one that ships.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 
 import tvm
 from tvm import tirx
@@ -20,6 +18,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.object_code import object_code
 from ofa_tvm.compiler.packed_calls import Arguments
 from ofa_tvm.compiler.templates import TEMPLATES
 from ofa_tvm.compiler.toolchain import Toolchain
@@ -87,12 +86,7 @@ class Rotations:
         rotation = self.of(workload)
         assert rotation is not None
         function = rotation_function(workload.key, rotation, self._shapes(workload))
-        with tvm.transform.PassContext(opt_level=3):
-            built = tvm.tirx.build(tvm.IRModule({rotation.function: function}), self._target)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "rotation.o"
-            built.write_to_file(str(path))
-            return path.read_bytes()
+        return object_code(tvm.IRModule({rotation.function: function}), self._target)
 
     def _shapes(self, workload: Workload) -> Shapes:
         return TEMPLATES[workload.kind].argument_shapes(workload, self._machine)

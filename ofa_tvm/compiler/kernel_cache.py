@@ -32,7 +32,7 @@ _LEFT = 0.9
 _PACKAGE = Path(__file__).parents[1]
 SOURCES = (
     *sorted((_PACKAGE / "compiler" / "templates").glob("*.py")),
-    *(_PACKAGE / "compiler" / name for name in ("kernels.py", "layout.py", "machine.py")),
+    *(_PACKAGE / "compiler" / name for name in ("kernels.py", "layout.py", "machine.py", "object_code.py")),
     _PACKAGE / "space" / "workload.py",
 )
 """All that decides what code a kernel gets. To emit each kernel and take the digest of its TIR would say it more

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import tvm
 
 from ofa_tvm.compiler.kernel_cache import Kernel, KernelCache
 from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.object_code import UNCHECKED, object_code
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.workers import map_in_workers
 from ofa_tvm.errors import CompileError, OutputError
@@ -25,9 +25,6 @@ TRIM_EVERY = 1000
 
 log = logging.getLogger(__name__)
 
-# Without checks of every argument's type, shape and strides, which double a small kernel's code and its time to
-# build: the program that calls the kernels is typed, and checks its own input.
-_UNCHECKED = {"tirx.disable_assert": True}
 # Buffers stay as the templates allocate them: those of accumulators are marked to lie on the stack.
 _AS_ALLOCATED = {"tirx.disable_storage_rewrite": True}
 
@@ -117,14 +114,9 @@ class KernelObjects:
         body = TEMPLATES[workload.kind].prim_func(workload, parameters, self.machine)
         mod = tvm.IRModule({workload.key: body.with_attr("global_symbol", workload.key)})
         try:
-            with tvm.transform.PassContext(opt_level=3, config=_UNCHECKED | _AS_ALLOCATED):
-                built = tvm.tirx.build(mod, self.target)
+            return object_code(mod, self.target, UNCHECKED | _AS_ALLOCATED)
         except (RuntimeError, ValueError, TypeError) as error:
             raise CompileError(f"TVM cannot build {_describe(kernel)} for {self.target}: {last_line(error)}") from error
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "kernel.o"
-            built.write_to_file(str(path))
-            return path.read_bytes()
 
 
 def _describe(kernel: Kernel) -> str:

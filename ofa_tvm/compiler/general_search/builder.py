@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,12 @@ from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
 from ofa_tvm.compiler.kernels import last_line
 from ofa_tvm.compiler.linking import link_library
+from ofa_tvm.compiler.object_code import UNCHECKED, object_code
 from ofa_tvm.compiler.workers import map_in_workers
 from ofa_tvm.errors import CompileError
 
 BUILD_LIMIT_S = 15
 """CPU time; a candidate that takes longer to compile has failed: some unroll a loop a hundred thousand times."""
-
-UNCHECKED = {"tirx.disable_assert": True}
-"""Without checks of the arguments, which take a tenth of the time to compile and are no part of what is compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +136,7 @@ def _object_code(candidate: Candidate) -> bytes:
     mod = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(candidate.mod)
     (function,) = mod.functions.values()
     mod = tvm.IRModule({candidate.symbol: function.with_attr("global_symbol", candidate.symbol)})
-    with tvm.transform.PassContext(opt_level=3, config=UNCHECKED):
-        built = tvm.tirx.build(mod, candidate.target)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "candidate.o"
-        built.write_to_file(str(path))
-        return path.read_bytes()
+    return object_code(mod, candidate.target, UNCHECKED)
 
 
 def _describe(candidate: Candidate | None) -> str:

@@ -21,6 +21,7 @@ class Workspace:
 
         <root>/<target>/records.jsonl                   measured kernels and subnets: the truth
         <root>/<target>/kernels/                        their object code, compiled again where it is missing
+        <root>/<target>/metaschedule/                   what its search found for operators without a kernel template
         <root>/<target>/<supernet>/latency_predictor/   derived from them by profile
         <root>/<target>/<supernet>/<command>.json       options of the latest run of a command
         <root>/<target>/<supernet>/deployed-<budget>ms/ bundles
@@ -34,11 +35,6 @@ class Workspace:
     def records(self) -> Path:
         """JSON Lines of all measurements on the target; kernels serve every supernet."""
         return self.root / self.target / "records.jsonl"
-
-    @property
-    def kernels(self) -> Path:
-        """Folder of the target's compiled kernels; they serve every supernet."""
-        return self.root / self.target / "kernels"
 
     @property
     def latency_predictor(self) -> Path:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ofa_tvm.compiler.kernel_bench import KernelBench
-from ofa_tvm.compiler.library import compile_subnet
+from ofa_tvm.compiler.library import CompiledSubnet, compile_subnet
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.tuning import TuningReport, tune
 from ofa_tvm.errors import NumericalMismatchError
@@ -123,13 +123,28 @@ class CandidateBuilder:
             raise
 
     def _compile(self, lowered: LoweredSubnet, library: Path) -> SubnetJob:
-        bench, toolchain = self._bench, self._bench.toolchain
-        schedules = Schedules(bench.store, bench.target.name, toolchain.machine)
-        compiled = compile_subnet(
-            lowered.model, toolchain.tvm_target, toolchain.machine, schedules, toolchain.cross_compiler, bench.objects
-        )
+        """Write the library; operators that no template computes are searched for before."""
+        compiled = self._compiled(lowered)
+        if compiled.leftovers and self._tune_minutes:
+            from ofa_tvm.compiler.general_search.search import search_leftovers  # brings MetaSchedule
+
+            self._say(f"no kernel template for {', '.join(sorted(set(compiled.leftovers)))}: searched by MetaSchedule")
+            search_leftovers(lowered.model, self._bench, minutes=self._tune_minutes, say=self._say)
+            compiled = self._compiled(lowered)
         compiled.export(library)
         return SubnetJob(library, lowered.sample_input.shape, compiled.workloads)
+
+    def _compiled(self, lowered: LoweredSubnet) -> CompiledSubnet:
+        bench, toolchain = self._bench, self._bench.toolchain
+        return compile_subnet(
+            lowered.model,
+            toolchain.tvm_target,
+            toolchain.machine,
+            Schedules(bench.store, bench.target.name, toolchain.machine),
+            toolchain.cross_compiler,
+            bench.objects,
+            bench.searched,
+        )
 
 
 def _told(tuning: TuningReport, minutes: float) -> str:

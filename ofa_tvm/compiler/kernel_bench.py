@@ -39,6 +39,9 @@ def open_bench(
 ) -> Iterator[KernelBench]:
     """A bench on the target's devices, for as long as the context lasts; `say` is told what happens to them.
 
+    Beside the records lie the kernels' object code, which is compiled again where it is missing, and what
+    MetaSchedule's search has found.
+
     Raises
     ------
     InvalidTargetError, CompileError
@@ -51,8 +54,9 @@ def open_bench(
     toolchain = Toolchain.of(target)
     store = RecordStore(records)
     objects = KernelObjects(toolchain.tvm_target, toolchain.machine, records.parent / "kernels")
+    searched = records.parent / "metaschedule"
     with open_farm(target, tracker, say) as farm, tempfile.TemporaryDirectory(prefix="ofa_tvm.") as folder:
-        yield KernelBench(target, toolchain, objects, farm, store, Path(folder))
+        yield KernelBench(target, toolchain, objects, farm, store, searched, Path(folder))
 
 
 class KernelBench:
@@ -60,6 +64,8 @@ class KernelBench:
 
     Parameters
     ----------
+    searched
+        Folder of MetaSchedule's database, for operators without a kernel template; it need not be there.
     folder
         For the libraries that are built; theirs to fill, yours to delete.
     """
@@ -71,6 +77,7 @@ class KernelBench:
         objects: KernelObjects,
         farm: Farm,
         store: RecordStore,
+        searched: Path,
         folder: Path,
     ) -> None:
         self.target = target
@@ -78,6 +85,7 @@ class KernelBench:
         self.objects = objects
         self.farm = farm
         self.store = store
+        self.searched = searched
         self.folder = folder
         self._libraries = 0
         self.rotations = Rotations.on(target, toolchain)

@@ -48,10 +48,8 @@ LOWER = tvm.transform.Sequential(
 )
 
 
-def to_packed_kernels(
-    mod: tvm.IRModule, lanes: int, target: tvm.target.Target, searched: Path | None = None
-) -> PackedModule:
-    """Phases 1 to 4: from an imported module to one of nothing but calls of kernels.
+def simplify_and_pack(mod: tvm.IRModule, lanes: int) -> PackedModule:
+    """Phases 1 and 2: from an imported module to calls of kernels, and operators where there is no template.
 
     Parameters
     ----------
@@ -59,12 +57,25 @@ def to_packed_kernels(
         As `ofa_tvm.lowering.relax_import.import_onnx` gives it.
     lanes
         Channels packed innermost.
+    """
+    return pack(SIMPLIFY(mod), lanes)
+
+
+def to_packed_kernels(
+    mod: tvm.IRModule, lanes: int, target: tvm.target.Target, searched: Path | None = None
+) -> PackedModule:
+    """Phases 1 to 4: from an imported module to one of nothing but calls of kernels.
+
+    Parameters
+    ----------
+    mod, lanes
+        As of `simplify_and_pack`.
     target
         What operators without a template are scheduled for.
     searched
         Folder of what MetaSchedule's search has found for them; None where there was none.
     """
-    packed = pack(SIMPLIFY(mod), lanes)
+    packed = simplify_and_pack(mod, lanes)
     calls = packed.mod
     if packed.leftovers:
         from ofa_tvm.compiler.general_search.apply import apply  # brings MetaSchedule, which nothing else needs

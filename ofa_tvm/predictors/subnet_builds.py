@@ -70,7 +70,13 @@ def _build(
         lowered = lower(supernet.extract(architecture), random_image(architecture.resolution, seed=0))
     toolchain = bench.toolchain
     compiled = compile_subnet(
-        lowered.model, toolchain.tvm_target, toolchain.machine, schedule_of, toolchain.cross_compiler, bench.objects
+        lowered.model,
+        toolchain.tvm_target,
+        toolchain.machine,
+        schedule_of,
+        toolchain.cross_compiler,
+        bench.objects,
+        bench.searched,
     )
     compiled.export(job.library)
     return _Sample(lowered.sample_input, lowered.sample_output)

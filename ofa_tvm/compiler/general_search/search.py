@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import tvm
+import onnx
 from tvm.s_tir import meta_schedule as ms
 
 from ofa_tvm.compiler.general_search.builder import CandidateBuilder
@@ -20,6 +20,8 @@ from ofa_tvm.compiler.general_search.intrinsics import register_intrinsics
 from ofa_tvm.compiler.general_search.runner import FarmRunner
 from ofa_tvm.compiler.general_search.scheduler import NEVER_RAN_S, GradientScheduler
 from ofa_tvm.compiler.kernel_bench import KernelBench
+from ofa_tvm.compiler.pipeline import simplify_and_pack
+from ofa_tvm.lowering.relax_import import import_onnx
 from ofa_tvm.measurement.crew import Say
 
 BATCH = 32
@@ -27,6 +29,9 @@ BATCH = 32
 
 POPULATION = 64
 """Schedules that evolve into a batch. TVM's 512 take a minute of CPU time, in which a device can try hundreds."""
+
+LEFTOVER_TRIALS = 128
+"""A function."""
 
 UNLIMITED = 2**31 - 1
 
@@ -65,7 +70,6 @@ def search(
     folder: Path,
     trials: int,
     minutes: float = math.inf,
-    again: bool = False,
     say: Say = lambda _line: None,
 ) -> SearchReport:
     """Search the functions of these tasks that have not been searched with so many trials.
@@ -78,8 +82,6 @@ def search(
         A function, at most.
     minutes
         Time limit; the batch under way is finished.
-    again
-        Search all of them.
     say
         Told, a line a batch, how it goes.
 
@@ -93,7 +95,7 @@ def search(
         The database is damaged or can't be written.
     """
     database = TuningDatabase(folder)
-    open_tasks = [task for task in tasks if again or not database.has_ended(task.dispatched[0], trials)]
+    open_tasks = [task for task in tasks if not database.has_ended(task.dispatched[0], trials)]
     report = SearchReport(functions=len(tasks), known=len(tasks) - len(open_tasks))
     if open_tasks and trials > 0 and bench.farm.needs_library:
         _search(open_tasks, bench, database, trials, time.monotonic() + 60 * minutes, report, say)
@@ -103,28 +105,23 @@ def search(
     return report
 
 
-def tune_leftovers(
-    mod: tvm.IRModule,
+def search_leftovers(
+    model: onnx.ModelProto,
     bench: KernelBench,
-    folder: Path,
-    trials: int = 128,
+    trials: int = LEFTOVER_TRIALS,
     minutes: float = math.inf,
-    again: bool = False,
     say: Say = lambda _line: None,
 ) -> SearchReport:
-    """Search schedules for the operators of a packed module that no template computes.
-
-    Parameters
-    ----------
-    mod
-        As `ofa_tvm.compiler.passes.pack.pack` gives it.
+    """Search schedules for the operators of a subnet that no template computes; they go to the bench's database.
 
     Raises
     ------
     CompileError, MeasurementError, DeviceError, NumericalMismatchError, InvalidRecordError, OutputError
         As `search`.
     """
-    return search(extract_tasks(mod, bench.toolchain.tvm_target), bench, folder, trials, minutes, again, say)
+    toolchain = bench.toolchain
+    packed = simplify_and_pack(import_onnx(model), toolchain.machine.lanes)
+    return search(extract_tasks(packed.mod, toolchain.tvm_target), bench, bench.searched, trials, minutes, say)
 
 
 def _search(

@@ -60,7 +60,7 @@ def search_subnet(
         As `search`.
     """
     mod, target = SIMPLIFY(import_onnx(model)), bench.toolchain.tvm_target
-    report = search(extract_tasks(mod, target), bench, folder, TRIALS, minutes, say=say)
+    report = search(extract_tasks(mod, target), bench, folder, TRIALS, minutes, say)
     try:
         executable = relax.build(apply(mod, target, folder), target, relax_pipeline="default_build")
     except (RuntimeError, ValueError, TypeError) as error:

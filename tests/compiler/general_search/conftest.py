@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,21 +14,28 @@ from tvm import relax
 from tvm.target import Target
 
 from ofa_tvm.compiler.general_search import search
-from ofa_tvm.compiler.general_search.subnet import SIMPLIFY
 from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
+from ofa_tvm.compiler.pipeline import simplify_and_pack
 from ofa_tvm.lowering.relax_import import import_onnx
 from ofa_tvm.targets import load_target
 
-CHANNELS, SIDE = 8, 10
+CHANNELS, SIDE, LANES = 8, 10, 16
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelBench]:
+def one_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelBench]:
     target = load_target("local")
     quick = target.measurement.model_copy(update={"repeats": 2, "min_repeat_ms": 0.1, "max_drift": 1e6})
     target = target.model_copy(update={"measurement": quick})
     with open_bench(target, tmp_path_factory.mktemp("bench") / "records.jsonl") as bench:
         yield bench
+
+
+@pytest.fixture
+def bench(one_bench: KernelBench, tmp_path: Path) -> KernelBench:
+    """The bench, with nothing searched yet."""
+    one_bench.searched = tmp_path / "metaschedule"
+    return one_bench
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +74,7 @@ def model() -> onnx.ModelProto:
 
 @pytest.fixture(scope="session")
 def mod(model: onnx.ModelProto) -> tvm.IRModule:
-    return SIMPLIFY(import_onnx(model))
+    return simplify_and_pack(import_onnx(model), LANES).mod
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from tvm import relax
 from ofa_tvm.compiler.general_search import builder
 from ofa_tvm.compiler.general_search.apply import apply
 from ofa_tvm.compiler.general_search.database import RECORDS, TuningDatabase
-from ofa_tvm.compiler.general_search.search import tune_leftovers
+from ofa_tvm.compiler.general_search.search import search_leftovers
 from ofa_tvm.compiler.general_search.subnet import search_subnet
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.errors import DeviceUnavailableError
@@ -58,13 +58,13 @@ def test_what_was_found_is_compiled_and_found_again(
     monkeypatch.setattr(
         builder, "_object_code", lambda c: crashing_code if c.symbol == "candidate_1" else object_code(c)
     )
-    folder, lines = tmp_path / "metaschedule", []
-    report = tune_leftovers(mod, bench, folder, trials=3, say=lines.append)
+    folder, lines = bench.searched, []
+    report = search_leftovers(model, bench, trials=3, say=lines.append)
     assert (report.functions, report.known, report.trials) == (FUNCTIONS, 0, 3 * FUNCTIONS)
     assert len(report.latencies_ms) == len(lines) == FUNCTIONS
     assert sum(seconds > FAILED_S for seconds in run_secs(folder)) == FUNCTIONS  # one crashed of each
     assert len(run_secs(folder)) == 3 * FUNCTIONS
-    again = tune_leftovers(mod, bench, folder, trials=3)
+    again = search_leftovers(model, bench, trials=3)
     assert (again.known, again.trials, again.latencies_ms) == (FUNCTIONS, 0, report.latencies_ms)
     target = bench.toolchain.tvm_target
     check_outputs("found", onnx_logits(model, image), run(apply(mod, target, folder), target, image))
@@ -83,18 +83,17 @@ def test_a_whole_subnet_is_searched_for_so_long(
     check_outputs("subnet", onnx_logits(model, image), output)
 
 
-def test_no_time_is_no_trial(bench: KernelBench, mod: tvm.IRModule, tmp_path: Path) -> None:
-    report = tune_leftovers(mod, bench, tmp_path, trials=4, minutes=-1)
+def test_no_time_is_no_trial(bench: KernelBench, model: onnx.ModelProto) -> None:
+    report = search_leftovers(model, bench, trials=4, minutes=-1)
     assert (report.trials, report.latencies_ms) == (0, {})
-    assert not TuningDatabase(tmp_path).has_ended(tvm.IRModule(), 0)
-    assert (tmp_path / RECORDS).read_text() == ""
+    assert not TuningDatabase(bench.searched).has_ended(tvm.IRModule(), 0)
+    assert (bench.searched / RECORDS).read_text() == ""
 
 
 @pytest.mark.parametrize("error", [DeviceUnavailableError("gone"), KeyboardInterrupt()])
 def test_what_ends_a_search_comes_out_as_it_is(
     bench: KernelBench,
-    mod: tvm.IRModule,
-    tmp_path: Path,
+    model: onnx.ModelProto,
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
 ) -> None:
@@ -103,5 +102,5 @@ def test_what_ends_a_search_comes_out_as_it_is(
 
     monkeypatch.setattr(Farm, "measure_many", fail)
     with pytest.raises(type(error)) as caught:
-        tune_leftovers(mod, bench, tmp_path, trials=4)
+        search_leftovers(model, bench, trials=4)
     assert caught.value is error

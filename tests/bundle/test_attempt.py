@@ -1,0 +1,46 @@
+"""A candidate with an operator that no kernel template computes; without one, deploy's own tests build them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from typing_extensions import override
+
+from ofa_tvm.bundle.attempt import CandidateBuilder
+from ofa_tvm.compiler.general_search import search
+from ofa_tvm.compiler.general_search.database import TuningDatabase
+from ofa_tvm.compiler.kernel_bench import open_bench
+from ofa_tvm.evolution.front import Candidate
+from ofa_tvm.space.architecture import Architecture
+from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
+from ofa_tvm.targets import load_target
+from ofa_tvm.training.evaluation import Evaluator
+
+
+class WithSoftmax(Evaluator):
+    """Subnets that end in probabilities."""
+
+    @override
+    def calibrated(self, architecture: Architecture) -> torch.nn.Module:
+        return torch.nn.Sequential(super().calibrated(architecture), torch.nn.Softmax(1)).eval()
+
+
+@pytest.mark.slow
+def test_operators_without_a_template_are_searched_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "BATCH", 4)
+    monkeypatch.setattr(search, "POPULATION", 4)
+    target = load_target("local")
+    quick = target.measurement.model_copy(update={"repeats": 2, "min_repeat_ms": 0.1, "max_drift": 1e6})
+    evaluator = WithSoftmax(find_supernet(DEFAULT_SUPERNET), calibration_images=20, held_out_images=20)
+    candidate = Candidate(evaluator.space.smallest(), 0.3, 0.05)
+    lines: list[str] = []
+    with open_bench(target.model_copy(update={"measurement": quick}), tmp_path / "records.jsonl") as bench:
+        CandidateBuilder(evaluator, bench, 0, lines.append).build(candidate)
+        assert not bench.searched.exists()  # no time for it, so by the default schedule
+        attempt = CandidateBuilder(evaluator, bench, 0.02, lines.append).build(candidate)
+        assert TuningDatabase(bench.searched).records.get_all_tuning_records()
+    assert attempt.lowered.sample_output.sum() == pytest.approx(1, abs=1e-5)  # what build compared the library's with
+    (said,) = {line for line in lines if line.startswith("no kernel template for")}
+    assert "softmax" in said

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates import TEMPLATES
 from ofa_tvm.space.workload import Activation, Workload
@@ -21,13 +22,17 @@ REFERENCE = Workload("pointwise", 64, 64, 16, 16, activation="relu")
 def reference_inputs(workload: Workload, machine: Machine, seed: int = 0) -> tuple[Float32Array, ...]:
     """Inputs of a kernel in its packed layouts and in its arguments' order, uniform in [-1, 1].
 
-    The channels that pad the last block are filled like all others: no kernel may let those of its inputs leak into
-    the outputs' logical channels.
+    The input channels that pad the last block are filled like all others: no kernel may let them leak into the outputs'
+    logical channels. Weights and biases of output channels that pad it are zero, as in a network.
     """
     generator = np.random.default_rng(seed)
     template = TEMPLATES[workload.kind]
-    shapes = list(template.argument_shapes(workload, machine).values())[: -template.outputs(workload)]
-    return tuple(generator.uniform(-1, 1, shape).astype(np.float32) for shape in shapes)
+    shapes = list(template.argument_shapes(workload, machine).items())[: -template.outputs(workload)]
+    arrays = {name: generator.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes}
+    last = workload.out_channels - machine.lanes * (blocks(workload.out_channels, machine.lanes) - 1)
+    for name in {"weight", "bias"} & arrays.keys():
+        arrays[name][-1, ..., last:] = 0
+    return tuple(arrays.values())
 
 
 def reference_outputs(workload: Workload, machine: Machine, inputs: Sequence[Float32Array]) -> tuple[Float32Array, ...]:

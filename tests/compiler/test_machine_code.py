@@ -24,6 +24,7 @@ EXPANSION = Workload("pointwise", 80, 240, 11, 11, activation="h_swish")
 PROJECTION = Workload("pointwise", 240, 80, 11, 11, residual=True)
 SMALL_IMAGE = Workload("pointwise", 672, 160, 6, 6)
 FEW_CHANNELS = Workload("pointwise", 24, 72, 42, 42, activation="relu")
+NARROW = Workload("pointwise", 72, 24, 42, 42, residual=True)
 VECTOR = Workload("pointwise", 960, 1280, 1, 1, activation="h_swish")
 DEPTHWISE = Workload("depthwise", 144, 144, 42, 42, 7, activation="relu")
 SMALL_DEPTHWISE = Workload("depthwise", 240, 240, 11, 11, 5, activation="h_swish")
@@ -84,6 +85,16 @@ def test_inner_loops_multiply_and_add(cpu: str, workload: Workload, per_load: fl
     assert loop.stores == 0, listing
     assert loop.multiply_adds >= per_load * loop.loads, listing
     assert loop.others <= max(8, 0.2 * loop.multiply_adds), listing
+
+
+def test_two_pixels_share_a_vector_that_one_would_half_fill(machine_code: ModuleType) -> None:
+    loop = machine_code.hottest_loop(compiled("avx512", NARROW))
+    listing = "\n".join(loop.instructions)
+    machine = machine_of(resolve_tvm_target(SPECS["avx512"], threads=1))
+    pixels = TEMPLATES["pointwise"].default(NARROW, machine).tile_pixels
+    assert loop.multiply_adds % (3 * pixels // 2) == 0, listing  # 24 channels, not 32
+    assert loop.spills == loop.stores == 0, listing
+    assert not any("vperm" in instruction for instruction in loop.instructions), listing
 
 
 @pytest.mark.parametrize("workload", [EXPANSION, SMALL_IMAGE, VECTOR], ids=lambda workload: workload.key)

@@ -68,13 +68,17 @@ def product_cycles(
     blocks: Tiling,
     partial_sums: int,
     order: LoopOrder,
+    shared: int = 0,
 ) -> float:
-    """Cycles of a matrix product over `channels`, tiled in pixels and in blocks of output channels."""
-    accumulators = pixels.size * blocks.size * partial_sums
+    """Cycles of a matrix product over `channels`, tiled in pixels and in blocks of output channels.
+
+    Of a tile's vectors `shared` serve two pixels each.
+    """
+    accumulators = pixels.size * blocks.size * partial_sums - shared
     by_lane = machine.multiplies_by_lane
     loads = (pixels.size / machine.lanes if by_lane else pixels.size) + blocks.size
     step = step_cycles(machine, accumulators, loads * partial_sums / USABLE_LOADS)
-    operands = pixels.size + 2 if by_lane else min(pixels.size, blocks.size) + 1
+    operands = pixels.size + 2 if by_lane else min(pixels.size, blocks.size) + (2 if shared else 1)
     step *= spill_factor(machine, accumulators + operands)
     compute = channels / partial_sums * step
     streamed = _streamed_bytes(machine, channels, pixels, blocks, order) / L2_BYTES_PER_CYCLE

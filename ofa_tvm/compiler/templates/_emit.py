@@ -63,6 +63,27 @@ def splat_lane(buffer: Buffer, *index: Index, lane: Index, lanes: int, from_regi
     return splat(tirx.BufferLoad(buffer, [*index, lane]), lanes)
 
 
+def twice(half: Expr, lanes: int) -> Expr:
+    """A vector of half as many elements, repeated."""
+    return tirx.Shuffle([half, half], [*range(lanes)])
+
+
+def halves(low: Expr, low_side: int, high: Expr, high_side: int, lanes: int) -> Expr:
+    """A vector of a half of each of two others: the first (0) or the second (1)."""
+    half = lanes // 2
+    first, second = low_side * half, lanes + high_side * half
+    return tirx.Shuffle([low, high], [*range(first, first + half), *range(second, second + half)])
+
+
+def opaque(value: Expr, lanes: int) -> Expr:
+    """A vector of which LLVM does not know how it came about, on x86.
+
+    Halves of two vectors of equal elements it would otherwise take by a permutation of all elements, for which a core
+    has fewer units than for a blend.
+    """
+    return tirx.call_llvm_pure_intrin(f"float32x{lanes}", "llvm.arithmetic.fence", value)
+
+
 def balanced_sum(values: Sequence[Expr]) -> Expr:
     """The sum as a balanced tree: additions that wait for each other are few."""
     if len(values) == 1:

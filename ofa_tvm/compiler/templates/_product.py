@@ -21,8 +21,8 @@ from ofa_tvm.space.workload import Workload
 
 Image: TypeAlias = "Callable[[Index, Index, Index], Expr]"
 """The value of a channel, as its block and its lane, at a pixel of the tile; repeated in a vector."""
-Matrix: TypeAlias = "Callable[[Index, Index], Expr]"
-"""The weights of an input channel for a block of the tile, as a vector."""
+Matrix: TypeAlias = "Callable[[Index, Index, int], Expr]"
+"""The weights of an input channel for the first so many channels of a block of the tile, as a vector."""
 
 
 def image_of(buffers: dict[str, Buffer], workload: Workload, first: Index, machine: Machine) -> Image:
@@ -48,9 +48,9 @@ def scaled_image(buffers: dict[str, Buffer], workload: Workload, first: Index, p
     return lambda channel_block, lane, pixel: _splat(copy, channel_block, pixel, lane=lane, machine=machine)
 
 
-def matrix_of(buffers: dict[str, Buffer], first: Index, lanes: int) -> Matrix:
+def matrix_of(buffers: dict[str, Buffer], first: Index) -> Matrix:
     """The weights as they are, from the output block `first`."""
-    return lambda channel, block: load(buffers["weight"], first + block, channel, lanes=lanes)
+    return lambda channel, block, channels: load(buffers["weight"], first + block, channel, lanes=channels)
 
 
 def scaled_matrix(buffers: dict[str, Buffer], workload: Workload, first: Index, count: int, lanes: int) -> Matrix:
@@ -61,7 +61,7 @@ def scaled_matrix(buffers: dict[str, Buffer], workload: Workload, first: Index, 
         for block in unrolled(0, count):
             weights = load(buffers["weight"], first + block, channel, lanes=lanes)
             store(copy, weights * factor, channel, block, lanes=lanes)
-    return lambda channel, block: load(copy, channel, block, lanes=lanes)
+    return lambda channel, block, channels: load(copy, channel, block, lanes=channels)
 
 
 def _splat(buffer: Buffer, *index: Index, lane: Index, machine: Machine) -> Expr:

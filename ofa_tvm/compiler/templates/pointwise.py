@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import product
-from typing import TypeAlias, get_args
+from typing import get_args
 
-from tvm.ir import Expr
 from tvm.tirx import Buffer, PrimFunc
 
 from ofa_tvm.compiler.layout import blocks
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import LoopOrder, Parameters, Shape, Template
 from ofa_tvm.compiler.templates._cost import ELEMENT_BYTES, product_cycles, scaling_cycles, shortlist
-from ofa_tvm.compiler.templates._emit import Accumulators, emit_function, splat
-from ofa_tvm.compiler.templates._epilogue import block_major, epilogue_shapes, finish, start_from_bias, tile_elements
-from ofa_tvm.compiler.templates._loops import Index, each, each_in, shared, unrolled
+from ofa_tvm.compiler.templates._emit import emit_function
+from ofa_tvm.compiler.templates._epilogue import epilogue_shapes
+from ofa_tvm.compiler.templates._loops import Index, each_in, shared
 from ofa_tvm.compiler.templates._product import Image, Matrix, image_of, matrix_of, scaled_image, scaled_matrix
+from ofa_tvm.compiler.templates._product_tile import Ask, ProductTile, TileShape
 from ofa_tvm.compiler.templates._stream import Stream
 from ofa_tvm.compiler.templates._tiling import Tiling, tile_sizes
 from ofa_tvm.space.workload import Workload
-
-Ask: TypeAlias = "Callable[..., None]"
 
 MAX_BLOCKS = 8
 PARTIAL_SUMS = (1, 2, 4)
@@ -63,26 +59,11 @@ class PointwiseTemplate(Template):
             for tile_pixels, tile_blocks, partial_sums, order in product(
                 tile_sizes(pixels, registers), tile_sizes(count, MAX_BLOCKS), PARTIAL_SUMS, orders
             )
-            if tile_pixels * tile_blocks * partial_sums <= registers
+            if TileShape(tile_pixels, tile_blocks, partial_sums).sums(workload, machine) <= registers
             # More partial sums than hide the latency only take registers.
             and (partial_sums == 1 or tile_pixels * tile_blocks * partial_sums < 2 * independent)
         }
         return shortlist(every, lambda parameters: _cycles(workload, parameters, machine))
-
-
-@dataclass(frozen=True, slots=True)
-class _Tile:
-    """Output vectors in registers: the first pixel and block, and how many of each; sums for each vector."""
-
-    pixel: Index
-    pixels: int
-    block: Index
-    blocks: int
-    partial_sums: int
-
-    @property
-    def vectors(self) -> int:
-        return self.pixels * self.blocks
 
 
 class _Emitter:
@@ -94,7 +75,7 @@ class _Emitter:
         self.workload, self.machine, self.buffers, self.lanes = workload, machine, buffers, machine.lanes
         self.threads = machine.threads_for(workload)
         self.pixels, self.blocks = _tilings(workload, parameters, machine)
-        self.partial_sums = parameters.partial_sums
+        self.shape = TileShape(self.pixels.size, self.blocks.size, parameters.partial_sums)
         # With one tile of pixels there is nothing to hold the weights for.
         self.pixels_outside = parameters.loop_order == "pixels" or self.pixels.count == 1
 
@@ -107,7 +88,7 @@ class _Emitter:
                 image = self._image(first)
                 for step in each_in(span):
                     block = inner.start(step)
-                    matrix = matrix_of(self.buffers, block, self.lanes)
+                    matrix = matrix_of(self.buffers, block)
                     self._emit_tile(first, block, image, matrix, 0, number * inner.count + step)
             else:
                 matrix = self._matrix(first)
@@ -124,21 +105,12 @@ class _Emitter:
     def _matrix(self, first: Index) -> Matrix:
         if self.workload.scaled:
             return scaled_matrix(self.buffers, self.workload, first, self.blocks.size, self.lanes)
-        return matrix_of(self.buffers, first, self.lanes)
+        return matrix_of(self.buffers, first)
 
     def _emit_tile(self, pixel: Index, block: Index, image: Image, matrix: Matrix, step: Index, number: Index) -> None:
         """Emit a tile: the `step`-th of those that read the same weights, the `number`-th of all."""
-        tile = _Tile(pixel, self.pixels.size, block, self.blocks.size, self.partial_sums)
-        sums = Accumulators(tile.vectors * tile.partial_sums, self.lanes)
-        start_from_bias(sums, self.buffers["bias"], block, tile.blocks, tile.pixels)
-        for other in unrolled(tile.vectors, tile.vectors * tile.partial_sums):
-            sums[other] = splat(0.0, self.lanes)
-        ask, by_lane = self._ask_ahead(block, step, number), self.machine.multiplies_by_lane
-        _add_channels(sums, image, matrix, tile, self.workload.in_channels, ask, by_lane)
-        for b, t in tile_elements(tile.blocks, tile.pixels):
-            total = _total(sums, tile, b * tile.pixels + t)
-            # As if the image were a single row.
-            finish(total, self.buffers, self.workload, block + b, 0, pixel + t, self.lanes)
+        tile = ProductTile(self.buffers, self.workload, self.machine, self.shape, pixel, block)
+        tile.emit(image, matrix, self._ask_ahead(block, step, number))
 
     def _ask_ahead(self, block: Index, step: Index, number: Index) -> Ask:
         """What asks for weights in the loop over blocks of channels: the next tile's, and what follows the last."""
@@ -152,7 +124,7 @@ class _Emitter:
             first=(block + self.blocks.size) * inputs,
             count=inputs * self.blocks.size,
             steps=repeats * whole,
-            substeps=self.lanes // self.partial_sums,
+            substeps=self.lanes // self.shape.partial_sums,
         )
         following = Stream(
             self.buffers["weight"],
@@ -184,46 +156,6 @@ def _following_elements(workload: Workload, machine: Machine) -> int:
     return min(depthwise + products, machine.l2_bytes // (2 * ELEMENT_BYTES))
 
 
-def _add_channels(
-    sums: Accumulators,
-    image: Image,
-    matrix: Matrix,
-    tile: _Tile,
-    channels: int,
-    ask: Ask,
-    by_lane: bool,
-) -> None:
-    """Add all input channels to a tile: first the whole blocks of them, then the rest of the last block.
-
-    With `by_lane` the pixels of a block of channels are in registers for all of its channels, whose loop is unrolled;
-    so weights are what passes.
-    """
-    lanes = sums.lanes
-    whole, rest = divmod(channels, lanes)
-
-    def add(channel_block: Index, lane: Index, part: int) -> None:
-        for b, t in block_major(tile.blocks, tile.pixels) if by_lane else tile_elements(tile.blocks, tile.pixels):
-            pixel = image(channel_block, lane, t)
-            sums[part * tile.vectors + b * tile.pixels + t] += pixel * matrix(channel_block * lanes + lane, b)
-
-    steps = lanes // tile.partial_sums
-    for channel_block in each(whole):
-        ask(channel_block)
-        for step in unrolled(0, steps) if by_lane else each(steps):
-            ask(channel_block, step)
-            for part in range(tile.partial_sums):
-                add(channel_block, step * tile.partial_sums + part, part)
-    for lane in unrolled(0, rest) if by_lane else each(rest):
-        add(whole, lane, 0)
-
-
-def _total(sums: Accumulators, tile: _Tile, vector: Index) -> Expr:
-    total = sums[vector]
-    for part in range(1, tile.partial_sums):
-        total = total + sums[part * tile.vectors + vector]
-    return total
-
-
 def _tilings(workload: Workload, parameters: Parameters, machine: Machine) -> tuple[Tiling, Tiling]:
     """Of the flattened output pixels, and of the blocks of output channels."""
     pixels = workload.output_height * workload.output_width
@@ -234,5 +166,7 @@ def _tilings(workload: Workload, parameters: Parameters, machine: Machine) -> tu
 def _cycles(workload: Workload, parameters: Parameters, machine: Machine) -> float:
     channels, order = workload.in_channels, parameters.loop_order
     tilings = _tilings(workload, parameters, machine)
-    product = product_cycles(machine, channels, *tilings, parameters.partial_sums, order)
+    shape = TileShape(*(tiling.size for tiling in tilings), parameters.partial_sums)
+    shared = shape.pairs(workload, machine)
+    product = product_cycles(machine, channels, *tilings, parameters.partial_sums, order, shared)
     return product + (scaling_cycles(machine, channels, *tilings, order) if workload.scaled else 0)

@@ -70,7 +70,7 @@ class SystemProcess:
             raise
 
     def sample_ms(self) -> float:
-        """What a run takes: the mean of several after one that is not counted.
+        """What a run takes: the mean of several after as many that are not counted.
 
         Raises
         ------

@@ -44,8 +44,9 @@ def serve(system: str, threads: int) -> None:
 
 
 def sample_ms(run: Callable[[], object], runs: int) -> float:
-    """What one of `runs` runs in a row takes, after one that brings what it needs back into the caches."""
-    run()
+    """What one of `runs` runs in a row takes, after as many that bring what it needs back into the caches."""
+    for _ in range(runs):
+        run()
     start_s = time.perf_counter()
     for _ in range(runs):
         run()

@@ -165,8 +165,7 @@ def _tilings(workload: Workload, parameters: Parameters, machine: Machine) -> tu
 
 def _cycles(workload: Workload, parameters: Parameters, machine: Machine) -> float:
     channels, order = workload.in_channels, parameters.loop_order
-    tilings = _tilings(workload, parameters, machine)
-    shape = TileShape(*(tiling.size for tiling in tilings), parameters.partial_sums)
-    shared = shape.pairs(workload, machine)
-    product = product_cycles(machine, channels, *tilings, parameters.partial_sums, order, shared)
-    return product + (scaling_cycles(machine, channels, *tilings, order) if workload.scaled else 0)
+    pixels, count = _tilings(workload, parameters, machine)
+    shared = TileShape(pixels.size, count.size, parameters.partial_sums).pairs(workload, machine)
+    product = product_cycles(machine, channels, pixels, count, parameters.partial_sums, order, shared)
+    return product + (scaling_cycles(machine, channels, pixels, count, order) if workload.scaled else 0)

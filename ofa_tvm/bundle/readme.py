@@ -39,6 +39,7 @@ Pillow. TVM's runtime is enough: set `TVM_USE_RUNTIME_LIB=1` to leave its compil
 
 ```python
 import json
+import os
 import sys
 
 import numpy as np
@@ -47,6 +48,7 @@ from PIL import Image
 from tvm.runtime.vm import VirtualMachine
 
 manifest = json.load(open("manifest.json"))
+os.environ.setdefault("TVM_NUM_THREADS", str(manifest["target"]["tvm_target"]["num-cores"]))
 spec = manifest["input"]
 (low, high), (_, _, height, width) = spec["value_range"], spec["shape"]
 image = Image.open(sys.argv[1]).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)

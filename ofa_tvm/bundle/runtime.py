@@ -7,8 +7,10 @@ and has no switch against it. That costs seconds and hundreds of megabytes, and 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,22 @@ from ofa_tvm.errors import InvalidBundleError
 
 Float32Array = npt.NDArray[np.float32]
 
+THREADS_VARIABLE = "TVM_NUM_THREADS"
+
+log = logging.getLogger(__name__)
+
+_importing = threading.Lock()
+
 
 def load_main(library: Path, threads: int = 1) -> Callable[[Float32Array], Float32Array]:
-    """The function ``main`` of a Relax VM library with its parameters inside.
+    """The function ``main`` of a Relax VM library with its parameters inside; threads that call it take turns.
 
     Parameters
     ----------
     threads
         That its kernels share their work among, unless the environment says ``TVM_NUM_THREADS``: TVM would take half
-        of what some hosts have.
+        of what some hosts have. TVM reads the variable when it starts its threads, so the first library's number is
+        the whole process's; a library that is given another one is a warning.
 
     Raises
     ------
@@ -36,7 +45,7 @@ def load_main(library: Path, threads: int = 1) -> Callable[[Float32Array], Float
         The file is no such library, or TVM's runtime here is not the one that it was built with.
     """
     if threads > 1:
-        os.environ.setdefault("TVM_NUM_THREADS", str(threads))
+        _set_threads(library, threads)
     with _torch_absent():
         import tvm.runtime
         from tvm.runtime.vm import VirtualMachine
@@ -48,9 +57,12 @@ def load_main(library: Path, threads: int = 1) -> Callable[[Float32Array], Float
             "install the versions that the manifest names, or write the bundle again"
         ) from error
 
+    turn = threading.Lock()  # the virtual machine keeps its frames in itself, and Python lets go of its own lock
+
     def call(array: Float32Array) -> Float32Array:
         try:
-            output: Any = main(tvm.runtime.tensor(np.ascontiguousarray(array, np.float32)))
+            with turn:
+                output: Any = main(tvm.runtime.tensor(np.ascontiguousarray(array, np.float32)))
             return np.asarray(output.numpy(), np.float32)
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise InvalidBundleError(f"{library} cannot be run: {_last_line(error)}; write the bundle again") from error
@@ -58,20 +70,37 @@ def load_main(library: Path, threads: int = 1) -> Callable[[Float32Array], Float
     return call
 
 
+def _set_threads(library: Path, threads: int) -> None:
+    """Let TVM start so many threads, or say that the process has settled on another number."""
+    given = os.environ.setdefault(THREADS_VARIABLE, str(threads))
+    if given != str(threads):
+        log.warning(
+            "%s was measured on %d threads, but %s is %s here, by you or by a bundle loaded before; "
+            "run it in a process of its own",
+            library,
+            threads,
+            THREADS_VARIABLE,
+            given,
+        )
+
+
 @contextlib.contextmanager
 def _torch_absent() -> Iterator[None]:
     """Let ``import torch`` fail inside, as if it were not installed; no effect once torch is loaded.
 
-    None in ``sys.modules`` is the import system's documented way to say that a module is not there.
+    None in ``sys.modules`` is the import system's documented way to say that a module is not there. It holds for the
+    whole process: threads in here take turns, so that none lets torch in again while another still imports TVM, and
+    a thread that imports torch meanwhile fails.
     """
-    if "torch" in sys.modules:
-        yield
-        return
-    sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules["torch"]
+    with _importing:
+        if "torch" in sys.modules:
+            yield
+            return
+        sys.modules["torch"] = None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            del sys.modules["torch"]
 
 
 def _last_line(error: Exception) -> str:

@@ -149,7 +149,10 @@ def _results(call: Expr) -> list[relax.Var]:
 
 
 def _calls(graph: Graph, run: Sequence[Var]) -> list[_Call]:
-    """The calls behind a run of variables, in order."""
+    """The calls behind a run of variables, in order.
+
+    Dead code elimination drops the part of a tuple that nobody reads; the kernel writes it all the same.
+    """
     parts = {
         (graph.bindings[v].tuple_value, graph.bindings[v].index): v
         for v in run
@@ -163,7 +166,7 @@ def _calls(graph: Graph, run: Sequence[Var]) -> list[_Call]:
         types = value.ty_args[0]
         if isinstance(types, relax.TupleType):
             types = list(types.fields)
-            results = tuple(parts[variable, number] for number in range(len(types)))
+            results = tuple(parts.get((variable, n), relax.Var("unread", kind)) for n, kind in enumerate(types))
         else:
             types, results = [types], (variable,)
         shapes = tuple(tuple(int(size) for size in kind.shape.values) for kind in types)
@@ -204,16 +207,16 @@ def _lifetimes(calls: Sequence[_Call], handed_on: Mapping[Var, Shape]) -> dict[V
 
 def _generate(calls: Sequence[_Call], places: Mapping[Expr, _Place], shapes: Mapping[str, Shape]) -> PrimFunc:
     """The function that makes the calls, on buffers of these shapes."""
-    most = max(len(call.operands) + len(call.results) for call in calls)
+    tensors = [[places[operand] for operand in (*call.operands, *call.results)] for call in calls]
+    most, axes = max(map(len, tensors)), max(len(place.shape) for place in itertools.chain(*tensors))
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
         buffers = {name: T.arg(name, T.buffer(shape, "float32", buffer_name=name)) for name, shape in shapes.items()}
-        arguments = Arguments(most)
-        for call in calls:
-            operands = [places[operand] for operand in (*call.operands, *call.results)]
-            for number, place in enumerate(operands):
+        arguments = Arguments(most, axes)
+        for call, given in zip(calls, tensors, strict=True):
+            for number, place in enumerate(given):
                 buffer = buffers[place.buffer]
                 index = [place.offset] if len(buffer.shape) == 1 else [0] * len(buffer.shape)
                 arguments.set(number, tirx.BufferLoad(buffer, index), place.shape)
-            arguments.call(call.symbol, len(operands))
+            arguments.call(call.symbol, len(given))
     return builder.get()

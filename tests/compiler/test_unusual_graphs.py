@@ -83,9 +83,30 @@ def test_means_of_what_an_operator_without_template_reads(computed: Compute) -> 
     assert any(workload.pooled for workload in compiled.workloads)
 
 
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x, project: project(x).view(1, 8, 144, 1),
+        lambda x, project: torch.tanh(project(x).view(1, 8, 1, 144)),
+        lambda x, project: project(project(x).view(1, 8, 6, 24)),
+    ],
+)
+def test_a_reshape_of_height_and_width(computed: Compute, forward: Callable[..., torch.Tensor]) -> None:
+    assert "relax.reshape" in computed(forward, nn.Conv2d(8, 8, 1)).leftovers
+
+
 def test_tensors_of_six_axes(computed: Compute) -> None:
     def forward(x: torch.Tensor) -> torch.Tensor:
         blocks = x.view(1, 2, 2, 2, 12, 12).permute(0, 1, 4, 2, 5, 3)
         return F.softmax(F.softmax(blocks, 5), 4).reshape(1, 2, 24, 24)
 
     assert computed(forward).leftovers.count("relax.nn.softmax") == 2
+
+
+def test_two_outputs_are_no_operator(computed: Compute) -> None:
+    assert computed(lambda x, project: (x, project(x)), nn.Conv2d(8, 8, 1)).leftovers == ()
+
+
+def test_the_parts_of_a_split_are_no_operators(computed: Compute) -> None:
+    compiled = computed(lambda x, project: project(torch.split(x, 4, 1)[1]), nn.Conv2d(4, 8, 1))
+    assert compiled.leftovers == ("relax.split",)

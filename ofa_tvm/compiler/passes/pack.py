@@ -66,7 +66,9 @@ def pack(mod: tvm.IRModule, lanes: int) -> PackedModule:
                 if variable in kernels:
                     emitter.emit_kernel(kernels[variable])
                 elif variable not in inner and not emitter.keep_packed(variable, value):
-                    leftovers.append(emitter.emit_operator(variable, value))
+                    emitter.emit_operator(variable, value)
+                    if isinstance(value, tvm.ir.Call):
+                        leftovers.append(operator_name(value))
             output = emitter.builder.emit_output(emitter.plain(graph.output))
         emitter.builder.emit_func_output(output)
     workloads = tuple(kernels[variable].workload for variable in graph.bindings if variable in kernels)
@@ -102,19 +104,23 @@ class _Emitter:
             self._packed[output] = self.builder.emit(relax.TupleGetItem(results, number))
 
     def keep_packed(self, variable: Var, value: Expr) -> bool:
-        """Let a reshape between ``(1, C, 1, 1)`` and ``(1, C)`` keep its packed value, in which nothing moves."""
+        """Let a reshape between ``(1, C, 1, 1)`` and ``(1, C)`` keep its packed value, in which nothing moves.
+
+        One of height and width keeps the plain order of its elements, but not the packed shape, which names both.
+        """
         if operator_name(value) != "relax.reshape" or value.args[0] not in self._packed:
             return False
         before, after = shape(value.args[0]), shape(variable)
-        if before is None or after is None or before[:2] != after[:2] or len(after) not in (2, 4):
+        if before is None or after is None or len(after) not in (2, 4):
+            return False
+        if packed_shape(before, self._lanes) != packed_shape(after, self._lanes) or before[:2] != after[:2]:
             return False
         self._packed[variable] = self._packed[value.args[0]]
         return True
 
-    def emit_operator(self, variable: Var, value: Expr) -> str:
-        """Keep an operator, on plain tensors; returns its name."""
+    def emit_operator(self, variable: Var, value: Expr) -> None:
+        """Keep an operator, or a tuple or a part of one, on plain tensors."""
         self._plain[variable] = self.builder.emit(self.plain(value))
-        return operator_name(value) or type(value).__name__
 
     def plain(self, expr: Expr) -> Expr:
         """An expression of the old function on the plain values of the new one."""

@@ -95,6 +95,13 @@ def test_a_reshape_of_height_and_width(computed: Compute, forward: Callable[...,
     assert "relax.reshape" in computed(forward, nn.Conv2d(8, 8, 1)).leftovers
 
 
+def test_an_einsum(computed: Compute) -> None:
+    """The importer makes loops of two tensors of it, as it does of Clip, but of no shapes that one could compare."""
+    weight = nn.Linear(6, 8)
+    compiled = computed(lambda x, layer: torch.einsum("nchw,cd->ndhw", x, layer.weight), weight)
+    assert compiled.leftovers == ("relax.call_tir",)
+
+
 def test_tensors_of_six_axes(computed: Compute) -> None:
     def forward(x: torch.Tensor) -> torch.Tensor:
         blocks = x.view(1, 2, 2, 2, 12, 12).permute(0, 1, 4, 2, 5, 3)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ofa_tvm.compiler.passes.activations import ActivationMatch, find_activations
 from ofa_tvm.compiler.passes.anchors import Anchor, find_anchor
-from ofa_tvm.compiler.passes.graph import Graph, Var, is_variable, operator_name, shape
+from ofa_tvm.compiler.passes.graph import Graph, Var, broadcasts, is_variable, operator_name, shape
 from ofa_tvm.space.workload import Workload
 
 
@@ -118,7 +118,7 @@ def _take_bias(graph: Graph, kernel: FusedKernel, taken: set[Var]) -> FusedKerne
         return without
     value = next((value for value in map(graph.constant, graph.bindings[reader].args) if value is not None), None)
     sizes = (1, channels, 1, 1)[: len(shape(reader) or ())]
-    if value is None or value.ndim > len(sizes) or not _broadcasts(value.shape, sizes):
+    if value is None or not broadcasts(value.shape, sizes):
         return without
     bias = np.broadcast_to(value, sizes).reshape(channels)
     return replace(kernel, bias=bias, members=(*kernel.members, reader))
@@ -149,8 +149,3 @@ def _following_add(graph: Graph, kernel: FusedKernel, taken: set[Var]) -> Var | 
     reader = graph.only_reader(kernel.output)
     is_add = reader is not None and operator_name(graph.bindings[reader]) == "relax.add"
     return reader if is_add and reader not in taken and shape(reader) == shape(kernel.output) else None
-
-
-def _broadcasts(sizes: tuple[int, ...], target: tuple[int, ...]) -> bool:
-    tail = target[len(target) - len(sizes) :]
-    return all(size in (1, wanted) for size, wanted in zip(sizes, tail, strict=True))

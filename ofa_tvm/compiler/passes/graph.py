@@ -123,3 +123,9 @@ def shape(expr: Expr) -> tuple[int, ...] | None:
     if not all(isinstance(size, tvm.tirx.IntImm) for size in sizes):
         return None
     return tuple(int(size) for size in sizes)
+
+
+def broadcasts(sizes: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether a tensor of these sizes can be repeated to the sizes of the target."""
+    tail = target[max(len(target) - len(sizes), 0) :]
+    return len(sizes) == len(tail) and all(size in (1, wanted) for size, wanted in zip(sizes, tail, strict=True))

@@ -13,7 +13,7 @@ import tvm
 import tvm_ffi
 from tvm import relax, topi
 
-from ofa_tvm.compiler.passes.graph import operator_name
+from ofa_tvm.compiler.passes.graph import broadcasts, operator_name, shape
 
 _OPERATORS: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = (
     (topi.maximum, relax.op.maximum),
@@ -41,7 +41,7 @@ class _Restorer(relax.PyExprMutator):  # type: ignore[misc]
     def visit_call_(self, call: relax.Call) -> tvm.ir.Expr:
         """Restore one call."""
         call = self.visit_expr_post_order(call)
-        if operator_name(call) != "relax.call_tir" or len(call.args[1].fields) != 2:
+        if operator_name(call) != "relax.call_tir" or not _may_be_restored(call):
             return call
         kernel, operands = call.args[0], list(call.args[1].fields)
         for compute, operator in _OPERATORS:
@@ -50,3 +50,10 @@ class _Restorer(relax.PyExprMutator):  # type: ignore[misc]
             if tvm_ffi.structural_equal(builder.get()[reference], self._mod[kernel]):
                 return operator(*operands)
         return call
+
+
+def _may_be_restored(call: relax.Call) -> bool:
+    """Whether two float32 tensors are broadcast to one: topi refuses to compare others at all."""
+    sizes = [shape(operand) for operand in call.args[1].fields]
+    result = shape(relax.Var("result", call.ty_args[0]))
+    return len(sizes) == 2 and result is not None and all(s is not None and broadcasts(s, result) for s in sizes)

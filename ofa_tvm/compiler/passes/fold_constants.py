@@ -14,8 +14,12 @@ from tvm import relax
 from ofa_tvm.compiler.passes.graph import constant, operator_name
 
 
-def _reshape(call: relax.Call, values: list[np.ndarray]) -> np.ndarray:
-    return values[0].reshape([int(size) for size in call.args[1].values])
+def _reshape(call: relax.Call, values: list[np.ndarray]) -> np.ndarray | None:
+    """None where the shape is only known at run time."""
+    sizes = call.args[1]
+    if not isinstance(sizes, relax.ShapeExpr) or not all(isinstance(size, tvm.tirx.IntImm) for size in sizes.values):
+        return None
+    return values[0].reshape([int(size) for size in sizes.values])
 
 
 def _permute(call: relax.Call, values: list[np.ndarray]) -> np.ndarray:
@@ -23,7 +27,7 @@ def _permute(call: relax.Call, values: list[np.ndarray]) -> np.ndarray:
     return np.transpose(values[0], None if axes is None else [int(axis) for axis in axes])
 
 
-_EVALUATE: dict[str, Callable[[relax.Call, list[np.ndarray]], np.ndarray]] = {
+_EVALUATE: dict[str, Callable[[relax.Call, list[np.ndarray]], np.ndarray | None]] = {
     "relax.reshape": _reshape,
     "relax.permute_dims": _permute,
     "relax.isnan": lambda _, values: np.asarray(np.isnan(values[0])),
@@ -53,7 +57,8 @@ class _Folder(relax.PyExprMutator):  # type: ignore[misc]
         tensors = [self._resolve(argument) for argument in call.args if isinstance(argument.ty, relax.TensorType)]
         values = [constant(tensor) for tensor in tensors]
         known = [value for value in values if value is not None]
-        return relax.const(evaluate(call, known)) if len(known) == len(values) else call
+        result = evaluate(call, known) if len(known) == len(values) else None
+        return call if result is None else relax.const(result)
 
     def _resolve(self, expr: tvm.ir.Expr) -> tvm.ir.Expr:
         definition = self.lookup_binding(expr) if isinstance(expr, tvm.ir.Var) else None

@@ -41,7 +41,7 @@ def lower(subnet: torch.nn.Module, sample_input: Array) -> LoweredSubnet:
     Raises
     ------
     CompileError
-        The subnet can't be exported.
+        The subnet can't be exported, or gives something else than one tensor.
     NumericalMismatchError
         ONNX Runtime computes something else.
     """

@@ -12,6 +12,7 @@ import tvm
 from numpy.typing import NDArray
 from tvm import relax
 
+from ofa_tvm.errors import CompileError
 from ofa_tvm.lowering.onnx_export import INPUT_NAME, OUTPUT_NAME, evaluation_mode
 
 Array = NDArray[np.float32]
@@ -23,11 +24,19 @@ def random_image(resolution: int, seed: int) -> Array:
 
 
 def torch_logits(subnet: torch.nn.Module, image: Array) -> Array:
-    """Logits `(1, classes)` of a subnet in evaluation mode; its training flags are left as they were."""
+    """Logits `(1, classes)` of a subnet in evaluation mode; its training flags are left as they were.
+
+    Raises
+    ------
+    CompileError
+        The subnet gives something else than one tensor.
+    """
     parameter = next(subnet.parameters(), None)
     data = torch.from_numpy(image).to("cpu" if parameter is None else parameter.device)
     with evaluation_mode(subnet), torch.inference_mode():
-        logits: torch.Tensor = subnet(data)
+        logits = subnet(data)
+    if not isinstance(logits, torch.Tensor):
+        raise CompileError(f"the subnet gives a {type(logits).__name__}; let it give one tensor, the logits")
     return np.asarray(logits.cpu().numpy(), np.float32)
 
 

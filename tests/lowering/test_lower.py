@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from torch import nn
 
-from ofa_tvm.errors import NumericalMismatchError
+from ofa_tvm.errors import CompileError, NumericalMismatchError
 from ofa_tvm.lowering import lower as lower_module
 from ofa_tvm.lowering.lower import check_import, lower
 from ofa_tvm.lowering.outputs import random_image, torch_logits
@@ -46,3 +47,13 @@ def test_a_wrong_weight_in_the_import_is_noticed() -> None:
     lowered = lower(_subnet(), random_image(8, seed=0))
     with pytest.raises(NumericalMismatchError, match=r"^Relax: relative error"):
         check_import(dataclasses.replace(lowered, model=_with_a_wrong_weight(lowered.model)))
+
+
+class _TwoOutputs(nn.Module):
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return image, -image
+
+
+def test_a_subnet_of_two_outputs_is_one_line() -> None:
+    with pytest.raises(CompileError, match=r"^the subnet gives a tuple; let it give one tensor"):
+        lower(_TwoOutputs(), random_image(8, seed=0))

@@ -91,7 +91,7 @@ class Searches:
         self._settings = settings
         self._known: defaultdict[Workload, _Known] = defaultdict(_Known)
         self._candidates: dict[Workload, list[Parameters]] = {}
-        self._plans: dict[Workload, list[Parameters]] = {}
+        self._plans: defaultdict[Workload, dict[Workload, list[Parameters]]] = defaultdict(dict)  # by kin
         self._settled: defaultdict[Workload, set[Workload]] = defaultdict(set)
         self._seen = 0
         self.refresh()
@@ -111,8 +111,7 @@ class Searches:
             touched.add(record.workload)
         self._seen = len(self._store)
         for workload in touched:
-            settled = self._settled[kin(workload)]
-            (settled.add if self._is_settled(workload) else settled.discard)(workload)
+            self._note_whether_settled(workload)
 
     def candidates(self, workload: Workload) -> list[Parameters]:
         """All that the kernel's template offers, the cost model's pick first."""
@@ -142,9 +141,10 @@ class Searches:
         """The most promising candidate without a record, until there are enough."""
         if not self.open(workload):
             return None
-        known = self._known[workload]
-        plan = self._plans.get(workload) or self._plans.setdefault(workload, list(self._plan(workload)))
-        return next((p for p in plan if p not in known.screened and p not in known.measured), None)
+        known, plans = self._known[workload], self._plans[kin(workload)]
+        if workload not in plans:
+            plans[workload] = list(self._plan(workload))
+        return next((p for p in plans[workload] if p not in known.screened and p not in known.measured), None)
 
     def next_to_measure(self, workload: Workload) -> Parameters | None:
         """The first of the best candidates that was only screened."""
@@ -153,9 +153,7 @@ class Searches:
 
     def is_complete(self, workload: Workload) -> bool:
         """Whether nothing is left to measure."""
-        if not self.tried(workload) or self.next_to_measure(workload) is not None:
-            return False
-        return self.next_to_screen(workload) is None
+        return bool(self.tried(workload)) and not self.open(workload) and self.next_to_measure(workload) is None
 
     def has_teachers(self, workload: Workload) -> bool:
         """Whether kernels like it have been searched, so that few of its own candidates need be."""
@@ -186,6 +184,13 @@ class Searches:
         """Its nearest kin that has been searched."""
         near = ((distance(w, workload), w) for w in self._settled[kin(workload)] if w != workload)
         return [w for far, w in sorted(near)[:TEACHERS] if far <= FARTHEST_TEACHER]
+
+    def _note_whether_settled(self, workload: Workload) -> None:
+        """Whether it can show its kin the way; plans made before they knew are made again."""
+        settled = self._settled[kin(workload)]
+        if self._is_settled(workload) != (workload in settled):
+            settled ^= {workload}
+            self._plans.pop(kin(workload), None)
 
     def _is_settled(self, workload: Workload) -> bool:
         """Whether a search is over, or was when fewer candidates were asked for."""

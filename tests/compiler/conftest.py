@@ -135,7 +135,7 @@ def make_bench(tmp_path: Path) -> Callable[[Script], ScriptedBench]:
         store = RecordStore(tmp_path / "records.jsonl")
         device = ScriptedDevice(script)
         farm = Farm(ScriptedSource(device, connections=1), print, limits=Limits(absence_s=0.2))
-        bench = ScriptedBench(target, toolchain, objects, farm, store, tmp_path)
+        bench = ScriptedBench(target, toolchain, objects, farm, store, tmp_path / "metaschedule", tmp_path)
         bench.timed = device.timed
         return bench
 

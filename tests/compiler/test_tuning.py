@@ -10,7 +10,7 @@ from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.tuning import Tuner, tune
-from ofa_tvm.compiler.tuning_search import FINALISTS, SEEDED, SearchSettings, can_teach
+from ofa_tvm.compiler.tuning_search import FINALISTS, SEEDED, SearchSettings, can_teach, closest
 from ofa_tvm.compiler.tuning_status import expected_ms, tuning_status
 from ofa_tvm.errors import MeasurementError
 from ofa_tvm.measurement.records import KernelRecord
@@ -129,6 +129,22 @@ def test_another_size_shows_the_way(make_bench: MakeBench, counts: dict[Workload
     assert (winner.tile_blocks, winner.partial_sums, winner.loop_order) in alike
     assert tuner.complete == {SLOW, LARGER}
     assert len(records(bench, LARGER, screening=False)) == FINALISTS
+
+
+def test_another_size_shows_the_way_though_both_were_profiled(
+    make_bench: MakeBench, counts: dict[Workload, int]
+) -> None:
+    script = then(lambda rank: 0.1 * rank, counts)
+    bench = make_bench(lambda workload, number: 9.0 if number == 0 else script(workload, number))
+    bench.measure({workload: candidates(bench, workload)[0] for workload in (SLOW, LARGER)})  # as profile does
+    tuner = Tuner(bench, {SLOW: 1.0, LARGER: 0.1})
+    tuner.run()
+    assert tuner.complete == {SLOW, LARGER}
+    offered, tried = candidates(bench, LARGER), records(bench, LARGER, screening=True)
+    assert len(tried) == SEEDED - 1  # the cost model's pick was measured before
+    shown = {closest(seed, offered) for seed in records(bench, SLOW, screening=False)[1:]}
+    assert shown - {None, offered[0]} <= {*tried}
+    assert tried != offered[1:SEEDED]
 
 
 @pytest.mark.parametrize(

@@ -203,12 +203,12 @@ class KernelBench:
         if not self.farm.needs_library:
             return {}
         with contextlib.suppress(CompileError):
-            self.objects.build(kernels.items())
+            self.objects.build(kernels.items(), may_kill=True)
             return {}
         failures: dict[Workload, Outcome] = {}
         for kernel in kernels.items():
             try:
-                self.objects.build([kernel])
+                self.objects.build([kernel], may_kill=True)
             except CompileError as error:
                 failures[kernel[0]] = MeasurementFailure(str(error), "none: not built", now(), host_versions())
         return failures

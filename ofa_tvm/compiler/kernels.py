@@ -53,19 +53,24 @@ class KernelObjects:
         self._writes = self._cache is not None
         self._untrimmed = TRIM_EVERY  # the first that is compiled trims: processes may end before so many
 
-    def build(self, kernels: Iterable[Kernel]) -> None:
+    def build(self, kernels: Iterable[Kernel], may_kill: bool = False) -> None:
         """Compile those that are not compiled yet, on every CPU.
+
+        Parameters
+        ----------
+        may_kill
+            The kernels are candidates, of which one may kill the compiler.
 
         Raises
         ------
         CompileError
-            TVM can't generate code for a kernel.
+            TVM can't generate code for a kernel, or dies of it.
         """
         wanted = list(dict.fromkeys(kernels))
         if self._writes and len(self._objects) > IN_MEMORY:
             self._objects = {kernel: self._objects[kernel] for kernel in wanted if kernel in self._objects}
         missing = [kernel for kernel in wanted if kernel not in self._objects and not self._load(kernel)]
-        built = map_in_workers(self._compile_and_keep, missing, _describe)
+        built = map_in_workers(self._compile_and_keep, missing, _describe, may_kill)
         self._objects.update((kernel, code) for kernel, (code, _) in zip(missing, built, strict=True))
         self._after_writing([refusal for _, refusal in built])
 

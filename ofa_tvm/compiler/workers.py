@@ -25,7 +25,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def map_in_workers(
-    function: Callable[[Item], Result], items: Sequence[Item], describe: Callable[[Item], str]
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    describe: Callable[[Item], str],
+    may_kill: bool = False,
 ) -> list[Result]:
     """``[function(item) for item in items]``, on every CPU that this process may use.
 
@@ -37,6 +40,8 @@ def map_in_workers(
     ----------
     describe
         What an item is, for the message if the worker dies of it.
+    may_kill
+        Items may kill the process that works on them: a single one, or a single CPU, gets a worker, too.
 
     Raises
     ------
@@ -46,7 +51,7 @@ def map_in_workers(
         What `function` raised first.
     """
     count = min(len(items), len(os.sched_getaffinity(0)))
-    if count < 2 or multiprocessing.parent_process() is not None:
+    if count < (1 if may_kill else 2) or multiprocessing.parent_process() is not None:
         return [function(item) for item in items]
     results: dict[int, Result] = {}
     with _workers(count, function, items) as workers:

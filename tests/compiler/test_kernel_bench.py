@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -160,11 +162,11 @@ def test_crash_hang_and_wrong_numbers_are_records_and_not_the_end(tmp_path: Path
 def test_a_kernel_that_cannot_be_built_is_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = KernelObjects.build
 
-    def refuse(objects: KernelObjects, kernels: Iterable[tuple[Workload, Parameters]]) -> None:
+    def refuse(objects: KernelObjects, kernels: Iterable[tuple[Workload, Parameters]], may_kill: bool = False) -> None:
         wanted = list(kernels)
         if any(workload == WORKLOADS[1] for workload, _ in wanted):
             raise CompileError("TVM cannot build it")
-        build(objects, wanted)
+        build(objects, wanted, may_kill)
 
     with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
         monkeypatch.setattr(KernelObjects, "build", refuse)
@@ -172,6 +174,27 @@ def test_a_kernel_that_cannot_be_built_is_a_record(tmp_path: Path, monkeypatch: 
     assert recorded(bench) == Counter(WORKLOADS[:3])
     failed = [record for record in bench.store.of_type(KernelRecord) if record.measurement is None]
     assert [(record.workload, record.error) for record in failed] == [(WORKLOADS[1], "TVM cannot build it")]
+
+
+@pytest.mark.parametrize("cpus", [{0}, {0, 1}])
+def test_a_kernel_that_kills_the_compiler_is_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: set[int]
+) -> None:
+    compile_kernel, here = KernelObjects._compile, os.getpid()
+
+    def die(objects: KernelObjects, kernel: tuple[Workload, Parameters]) -> bytes:
+        if kernel[0] == WORKLOADS[1]:
+            assert os.getpid() != here, "it would have killed the command"
+            os.kill(os.getpid(), signal.SIGKILL)
+        return compile_kernel(objects, kernel)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cpus)
+    with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
+        monkeypatch.setattr(KernelObjects, "_compile", die)
+        bench.screen(defaults(bench, WORKLOADS[:3]))
+    outcomes = {record.workload: record.error for record in bench.store.of_type(KernelRecord)}
+    assert "SIGKILL" in str(outcomes[WORKLOADS[1]])
+    assert (outcomes[WORKLOADS[0]], outcomes[WORKLOADS[2]]) == (None, None)
 
 
 def test_weights_that_matter_are_cold_and_a_sample_is_one_run(tmp_path: Path) -> None:

@@ -65,6 +65,16 @@ def test_one_cpu_forks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert map_in_workers(lambda _: os.getpid(), [1, 2, 3], str) == [os.getpid()] * 3
 
 
+@pytest.mark.parametrize("cpus", [{0}, {0, 1}])
+def test_what_may_kill_gets_a_worker_though_it_is_alone(monkeypatch: pytest.MonkeyPatch, cpus: set[int]) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cpus)
+    (pid,) = map_in_workers(lambda _: os.getpid(), [7], str, may_kill=True)
+    assert pid != os.getpid()
+    assert map_in_workers(lambda _: os.getpid(), [], str, may_kill=True) == []
+    with pytest.raises(CompileError, match="built 1 died"):
+        map_in_workers(lambda _: os.kill(os.getpid(), signal.SIGKILL), [1, 2], str, may_kill=True)
+
+
 def test_a_worker_forks_none() -> None:
     def nested(_item: int) -> bool:
         return map_in_workers(lambda _: os.getpid(), [1, 2], str) == [os.getpid()] * 2

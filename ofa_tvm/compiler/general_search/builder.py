@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,8 +102,7 @@ def build_all(candidates: Sequence[Candidate]) -> list[Built]:
     while True:
         rest = [candidate for candidate in candidates if candidate not in fatal]
         try:
-            # The last item keeps a single candidate from being compiled in this process, which it might kill.
-            built = dict(zip(rest, map_in_workers(_compile, [*rest, None], _describe), strict=False))
+            built = dict(zip(rest, map_in_workers(_compile, rest, _describe, may_kill=True), strict=True))
         except CompileError as error:
             fatal[_culprit(rest, error)] = Built(error=str(error))
         else:
@@ -119,11 +117,8 @@ def _culprit(candidates: Sequence[Candidate], error: CompileError) -> Candidate:
     raise error
 
 
-def _compile(candidate: Candidate | None) -> Built:
-    if candidate is None:
-        return Built()
-    if multiprocessing.parent_process() is not None:
-        signal.setitimer(signal.ITIMER_PROF, BUILD_LIMIT_S)  # kills the worker
+def _compile(candidate: Candidate) -> Built:
+    signal.setitimer(signal.ITIMER_PROF, BUILD_LIMIT_S)  # kills the worker
     try:
         return Built(_object_code(candidate))
     except Exception as error:  # whatever TVM raises for a schedule that has no code
@@ -139,5 +134,5 @@ def _object_code(candidate: Candidate) -> bytes:
     return object_code(mod, candidate.target, UNCHECKED)
 
 
-def _describe(candidate: Candidate | None) -> str:
-    return "nothing" if candidate is None else candidate.symbol
+def _describe(candidate: Candidate) -> str:
+    return candidate.symbol

@@ -41,9 +41,11 @@ def test_each_candidate_has_its_own_symbol(candidates: list[Candidate]) -> None:
 
 @pytest.mark.parametrize("fault", ["raises", "dies", "hangs"])
 @pytest.mark.parametrize("faulty", [{"candidate_2"}, {"candidate_0", "candidate_3"}])
+@pytest.mark.parametrize("cpus", [1, 2])
 def test_one_that_cannot_be_built_is_an_error_of_its_own(
-    candidates: list[Candidate], monkeypatch: pytest.MonkeyPatch, fault: str, faulty: set[str]
+    candidates: list[Candidate], monkeypatch: pytest.MonkeyPatch, fault: str, faulty: set[str], cpus: int
 ) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
     object_code = builder._object_code
 
     def build(candidate: Candidate) -> bytes:

@@ -21,6 +21,7 @@ from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.farm import Farm
+from ofa_tvm.measurement.foreign_records import foreign_cpus
 from ofa_tvm.measurement.job import KernelJob
 from ofa_tvm.measurement.protocol import MeasurementFailure, Outcome, host_versions, now
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
@@ -37,7 +38,7 @@ Kernels = Mapping[Workload, Parameters]
 def open_bench(
     target: Target, records: Path, tracker: str | None = None, say: Callable[[str], None] = lambda _line: None
 ) -> Iterator[KernelBench]:
-    """A bench on the target's devices, for as long as the context lasts; `say` is told what happens to them.
+    """A bench on the target's devices, for as long as the context lasts; `say` is told what the user should know.
 
     Beside the records lie the kernels' object code, which is compiled again where it is missing, and what
     MetaSchedule's search has found.
@@ -56,6 +57,11 @@ def open_bench(
     objects = KernelObjects(toolchain.tvm_target, toolchain.machine, records.parent / "kernels")
     searched = records.parent / "metaschedule"
     with open_farm(target, tracker, say) as farm, tempfile.TemporaryDirectory(prefix="ofa_tvm.") as folder:
+        if others := foreign_cpus(store, target.name, farm.devices):
+            say(
+                f"{records} has latencies of {' and '.join(others)}, which are compared with those of {farm.name}; "
+                "give --runs another folder to begin anew"
+            )
         yield KernelBench(target, toolchain, objects, farm, store, searched, Path(folder))
 
 

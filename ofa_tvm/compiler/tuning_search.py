@@ -51,13 +51,13 @@ class _Known:
     screened: dict[Parameters, float | None] = field(default_factory=dict)
     measured: dict[Parameters, float | None] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        return len({*self.screened, *self.measured})
+    def __contains__(self, parameters: Parameters) -> bool:
+        return parameters in self.screened or parameters in self.measured
 
     def ranking(self) -> list[Parameters]:
         """What works, fastest first as screened, or as measured where it was not screened."""
         latencies_ms = {**self.measured, **self.screened}
-        failed = {p for outcomes in (self.measured, self.screened) for p, ms in outcomes.items() if ms is None}
+        failed = self.failures()
         working = {p: ms for p, ms in latencies_ms.items() if ms is not None and p not in failed}
         return sorted(working, key=working.__getitem__)
 
@@ -67,9 +67,9 @@ class _Known:
         order = sorted(measured, key=measured.__getitem__)
         return [*order, *(p for p in self.ranking() if p not in measured)]
 
-    def failures(self) -> int:
-        """How many failed."""
-        return len({p for outcomes in (self.measured, self.screened) for p, ms in outcomes.items() if ms is None})
+    def failures(self) -> set[Parameters]:
+        """What failed."""
+        return {p for outcomes in (self.measured, self.screened) for p, ms in outcomes.items() if ms is None}
 
 
 class Searches:
@@ -120,12 +120,13 @@ class Searches:
         return self._candidates[workload]
 
     def tried(self, workload: Workload) -> int:
-        """Candidates with a record."""
-        return len(self._known[workload])
+        """Candidates with a record; the template may have offered others, earlier."""
+        known = self._known[workload]
+        return sum(parameters in known for parameters in self.candidates(workload))
 
     def failed(self, workload: Workload) -> int:
         """Candidates that failed."""
-        return self._known[workload].failures()
+        return len(self._known[workload].failures() & {*self.candidates(workload)})
 
     def needed(self, workload: Workload) -> int:
         """Candidates that have to be known before any is measured by the whole protocol."""
@@ -144,7 +145,7 @@ class Searches:
         known, plans = self._known[workload], self._plans[kin(workload)]
         if workload not in plans:
             plans[workload] = list(self._plan(workload))
-        return next((p for p in plans[workload] if p not in known.screened and p not in known.measured), None)
+        return next((p for p in plans[workload] if p not in known), None)
 
     def next_to_measure(self, workload: Workload) -> Parameters | None:
         """The first of the best candidates that was only screened."""

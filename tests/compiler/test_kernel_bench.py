@@ -62,6 +62,19 @@ def test_a_measured_kernel_is_not_measured_again(make_bench: MakeBench) -> None:
     assert recorded(again) == Counter(WORKLOADS)
 
 
+@pytest.mark.parametrize(("device", "said"), [("null: another CPU", True), ("null: another CPU at host:9090", True),
+                                               ("board at host:9090", False)])  # fmt: skip
+def test_latencies_of_another_machine_are_named(tmp_path: Path, device: str, said: bool) -> None:
+    records, lines = tmp_path / "records.jsonl", []
+    with open_bench(load_target("null"), records, say=lines.append) as bench:
+        bench.measure(defaults(bench, WORKLOADS[:2]))
+    with open_bench(load_target("null"), records, say=lines.append):
+        assert not lines
+    records.write_text(records.read_text().replace("null: roofline cost model, nothing was measured", device))
+    with open_bench(load_target("null"), records, say=lines.append):
+        assert [("has latencies of another CPU," in line, "--runs" in line) for line in lines] == [(True, True)] * said
+
+
 def test_other_parameters_are_another_kernel(make_bench: MakeBench) -> None:
     bench = make_bench(one_ms)
     for size in (1, 2):

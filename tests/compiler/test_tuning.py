@@ -239,6 +239,18 @@ def test_a_kernel_of_which_all_candidates_fail_is_over(make_bench: MakeBench) ->
     assert (status.complete, status.failed, status.gain) == (1, status.known, None)
 
 
+def test_what_the_template_offers_no_more_does_not_count(make_bench: MakeBench, counts: dict[Workload, int]) -> None:
+    bench = make_bench(v_shaped)
+    offered = candidates(bench, FAST)
+    former = [replace(p, tile_pixels=1000 + n) for n, p in enumerate(offered)]
+    for parameters in former:
+        bench.screen({FAST: parameters})
+    searches = Tuner(bench, {FAST: 1.0}).searches
+    assert (searches.tried(FAST), searches.failed(FAST), searches.open(FAST)) == (0, 0, counts[FAST])
+    tune(bench, [FAST], minutes=10)
+    assert records(bench, FAST, screening=True) == [*former, *offered]
+
+
 def test_the_status_counts_time(make_bench: MakeBench, counts: dict[Workload, int]) -> None:
     bench = make_bench(then(lambda rank: 0.1 * rank, counts))
     uses = {FAST: 2.0, SLOW: 1.0}

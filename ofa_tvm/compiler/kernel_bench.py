@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +134,8 @@ class KernelBench:
         on_done
             Called with the number of kernels recorded since the last call.
         deadline_s
-            On `time.monotonic`: measuring ends after the chunks during which it passes.
+            On `time.monotonic`: measuring ends after the chunks during which it passes. None is begun if building
+            took until then.
 
         Raises
         ------
@@ -166,7 +168,7 @@ class KernelBench:
             self._record(kernels, failures, screening)
             on_done(len(failures))
             kernels = {workload: p for workload, p in kernels.items() if workload not in failures}
-        if not kernels:
+        if not kernels or time.monotonic() >= deadline_s:
             return
         jobs = self._jobs(kernels)
         if self.farm.needs_library and not screening:

@@ -161,13 +161,17 @@ class Searches:
         return bool(self._teachers(workload))
 
     def latency_ms(self, workload: Workload, parameters: Parameters | None = None) -> float | None:
-        """As measured, else as screened, else None; of the best parameters if none are given."""
+        """As measured, else as screened; of the best parameters if none are given. None where they failed."""
         known = self._known[workload]
         if parameters is None:
             parameters = next(iter(known.best_first()), None)
         if parameters is None:
             return None
-        return known.measured.get(parameters) or known.screened.get(parameters)
+        return known.measured[parameters] if parameters in known.measured else known.screened.get(parameters)
+
+    def measured_ms(self, workload: Workload) -> float | None:
+        """Of the fastest parameters measured by the whole protocol, which the kernel is compiled with."""
+        return min(filter(None, self._known[workload].measured.values()), default=None)
 
     def _plan(self, workload: Workload) -> Iterator[Parameters]:
         """Candidates in the order in which to screen them, without repetition."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -84,13 +85,32 @@ def test_other_parameters_are_another_kernel(make_bench: MakeBench) -> None:
 
 
 def test_nothing_that_was_measured_is_lost_at_the_deadline(make_bench: MakeBench) -> None:
-    bench = make_bench(one_ms)
+    deadline_s = time.monotonic() + 0.5
+
+    def until_then(_workload: Workload, _number: int) -> float:
+        time.sleep(max(0.0, deadline_s - time.monotonic()))
+        return 1.0
+
+    bench = make_bench(until_then)
     counts: list[int] = []
-    bench.measure(defaults(bench), counts.append, deadline_s=0.0)
+    bench.measure(defaults(bench), counts.append, deadline_s)
     assert recorded(bench) == bench.timed == Counter(WORKLOADS[:CHUNK_JOBS])
     assert sum(counts) == CHUNK_JOBS
     bench.measure(defaults(bench))
     assert recorded(bench) == Counter(WORKLOADS)
+
+
+def test_time_that_building_used_up_is_up(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadline_s = time.monotonic() + 0.2
+
+    def build(*_kernels: object) -> dict[Workload, object]:
+        time.sleep(0.2)
+        return {}
+
+    monkeypatch.setattr(KernelBench, "_build", build)
+    bench = make_bench(one_ms)
+    bench.measure(defaults(bench), deadline_s=deadline_s)
+    assert not bench.timed
 
 
 def test_a_kernel_that_failed_twice_is_a_record_and_is_not_tried_again(make_bench: MakeBench) -> None:

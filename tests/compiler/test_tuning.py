@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from ofa_tvm.compiler import kernel_bench, tuning
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
@@ -179,6 +180,79 @@ def test_it_ends_after_the_chunk_in_which_time_is_up(make_bench: MakeBench) -> N
     bench = make_bench(script)
     Tuner(bench, dict.fromkeys(MANY, 1.0), SearchSettings(exhaustive=True)).run(deadline_s)
     assert sum(bench.timed.values()) == len(bench.store) == CHUNK_JOBS
+
+
+class JobClock:
+    """A clock in which a job takes a second, and nothing else takes any time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, script: Callable[[Workload, int], float]) -> None:
+        self.now_s = 0.0
+        self.timed_script = script
+        for module in (tuning, kernel_bench):
+            monkeypatch.setattr(module, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def script(self, workload: Workload, number: int) -> float:
+        self.now_s += 1
+        return self.timed_script(workload, number)
+
+
+def test_time_is_kept_to_measure_what_was_screened(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 20 s two kernels at once get 8 screenings each, until 4 s are left for their two best."""
+    clock = JobClock(monkeypatch, lambda workload, number: v_shaped(workload, number if number < 8 else number - 5))
+    bench = make_bench(clock.script)
+    Tuner(bench, {FAST: 1.0, SLOW: 1.0}).run(deadline_s=20.0)
+    for workload in (FAST, SLOW):
+        offered = candidates(bench, workload)
+        assert records(bench, workload, screening=True) == offered[:8]
+        assert records(bench, workload, screening=False) == [offered[3], offered[2]]
+        assert schedules(bench)(workload) == offered[3]
+    assert clock.now_s == 20.0
+
+
+def test_what_was_only_screened_is_no_gain(make_bench: MakeBench) -> None:
+    bench = make_bench(v_shaped)
+    for parameters in candidates(bench, FAST)[:4]:
+        bench.screen({FAST: parameters})
+    report = tune(bench, [FAST], minutes=0)
+    assert report.before_ms == report.after_ms == pytest.approx(1.3)
+    bench.measure({FAST: candidates(bench, FAST)[3]})
+    report = tune(bench, [FAST], minutes=0)
+    assert (report.before_ms, report.after_ms) == (pytest.approx(1.3), pytest.approx(1.1))
+
+
+def test_a_default_that_fails_as_measured_has_no_latency(make_bench: MakeBench) -> None:
+    def script(_workload: Workload, number: int) -> float:
+        if number in (2, 3):
+            raise MeasurementError("wrong numbers")
+        return 1.0 + number
+
+    bench = make_bench(script)
+    default, other = candidates(bench, FAST)[:2]
+    for parameters in (default, other):
+        bench.screen({FAST: parameters})
+    bench.measure({FAST: default})
+    bench.measure({FAST: other})
+    searches = Tuner(bench, {FAST: 1.0}).searches
+    assert searches.latency_ms(FAST, default) is None
+    assert searches.latency_ms(FAST) == searches.measured_ms(FAST) == 5.0
+
+
+def test_kernels_that_others_completed_do_not_end_the_run(
+    make_bench: MakeBench, counts: dict[Workload, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LARGER has all it needs once SLOW is searched; the one that waited for SLOW, too, is to be searched."""
+    smaller = replace(SLOW, height=4, width=4)
+    monkeypatch.setattr(tuning, "KERNELS_A_LIBRARY", 1)
+    bench = make_bench(v_shaped)
+    for parameters in candidates(bench, LARGER)[:SEEDED]:
+        bench.measure({LARGER: parameters})
+    tuner = Tuner(bench, {SLOW: 100.0, LARGER: 1.0, smaller: 0.001})
+    assert tuner.complete == set()
+    tuner.run()
+    assert tuner.complete == {SLOW, LARGER, smaller}
 
 
 @pytest.mark.parametrize("interrupted_after", [1, 5, 20])

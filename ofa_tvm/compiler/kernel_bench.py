@@ -26,6 +26,7 @@ from ofa_tvm.measurement.foreign_records import foreign_cpus
 from ofa_tvm.measurement.job import KernelJob
 from ofa_tvm.measurement.protocol import MeasurementFailure, Outcome, host_versions, now
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.measurement.turn import turn
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import MeasurementProtocol, Target
 
@@ -50,14 +51,19 @@ def open_bench(
         As `Toolchain.of`.
     InvalidRecordError
         As `RecordStore`.
+    OutputError
+        As `turn`: benches for the same records take turns.
     UsageError, DeviceError
         As `open_farm`.
     """
     toolchain = Toolchain.of(target)
-    store = RecordStore(records)
     objects = KernelObjects(toolchain.tvm_target, toolchain.machine, records.parent / "kernels")
     searched = records.parent / "metaschedule"
-    with open_farm(target, tracker, say) as farm, tempfile.TemporaryDirectory(prefix="ofa_tvm.") as folder:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(turn(records, say))
+        store = RecordStore(records)
+        farm = stack.enter_context(open_farm(target, tracker, say))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ofa_tvm."))
         if others := foreign_cpus(store, target.name, farm.devices):
             say(
                 f"{records} has latencies of {' and '.join(others)}, which are compared with those of {farm.name}; "

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -22,6 +24,7 @@ from ofa_tvm.measurement.device import Float32Array
 from ofa_tvm.measurement.null_device import kernel_ms
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
+from ofa_tvm.measurement.turn import turn
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import load_target
 
@@ -61,6 +64,52 @@ def test_a_measured_kernel_is_not_measured_again(make_bench: MakeBench) -> None:
     again.measure(defaults(again))
     assert again.timed == Counter(WORKLOADS[5:])
     assert recorded(again) == Counter(WORKLOADS)
+
+
+def test_benches_for_the_same_records_take_turns(tmp_path: Path) -> None:
+    records, lines = tmp_path / "records.jsonl", []
+    waits, entered = threading.Event(), threading.Event()
+
+    def say(line: str) -> None:
+        lines.append(line)
+        waits.set()
+
+    def second() -> None:
+        with open_bench(load_target("null"), records, say=say) as bench:
+            entered.set()
+            bench.measure(defaults(bench, WORKLOADS[:3]))
+
+    with open_bench(load_target("null"), records, say=lines.append) as bench:
+        with open_bench(load_target("null"), tmp_path / "another" / "records.jsonl", say=lines.append):
+            assert not lines
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waits.wait(20)
+        bench.measure(defaults(bench, WORKLOADS[:3]))
+        assert not entered.is_set()
+    thread.join(20)
+    assert entered.is_set()
+    assert lines == [f"waiting for another command that measures for {records}"]
+    assert recorded(bench) == Counter(WORKLOADS[:3])  # the second saw what the first had measured
+
+
+def test_a_turn_ends_with_the_process(tmp_path: Path) -> None:
+    records = tmp_path / "records.jsonl"
+    source = f"""
+import time
+from pathlib import Path
+from ofa_tvm.measurement.turn import turn
+with turn(Path({str(records)!r}), print):
+    print("has it", flush=True)
+    time.sleep(60)
+"""
+    command = [sys.executable, "-c", source]
+    lines: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "has it\n"
+        holder.kill()
+        with turn(records, lines.append):
+            assert len(lines) <= 1
 
 
 @pytest.mark.parametrize(("device", "said"), [("null: another CPU", True), ("null: another CPU at host:9090", True),

@@ -6,25 +6,25 @@ import contextlib
 import functools
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from ofa_tvm.compiler.cold_weights import Rotations
 from ofa_tvm.compiler.kernel_check import REFERENCE as REFERENCE
 from ofa_tvm.compiler.kernel_check import Float32Array, reference_inputs, reference_outputs
+from ofa_tvm.compiler.kernel_libraries import KernelLibraries, KernelLibrary, Kernels
 from ofa_tvm.compiler.kernels import KernelObjects
-from ofa_tvm.compiler.linking import link_library
-from ofa_tvm.compiler.templates import TEMPLATES, Parameters
+from ofa_tvm.compiler.templates import Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
-from ofa_tvm.errors import CompileError
+from ofa_tvm.errors import MeasurementError
 from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.foreign_records import foreign_cpus
 from ofa_tvm.measurement.job import KernelJob
-from ofa_tvm.measurement.protocol import MeasurementFailure, Outcome, host_versions, now
+from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome, host_versions, now
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.measurement.turn import turn
 from ofa_tvm.space.workload import Workload
@@ -32,8 +32,6 @@ from ofa_tvm.targets import MeasurementProtocol, Target
 
 SCREENING_SAMPLES = 5
 _PROBLEMS_KEPT = 32
-
-Kernels = Mapping[Workload, Parameters]
 
 
 @contextlib.contextmanager
@@ -100,11 +98,10 @@ class KernelBench:
         self.store = store
         self.searched = searched
         self.folder = folder
-        self._libraries = 0
         self.rotations = Rotations.on(target, toolchain)
+        self._libraries = KernelLibraries(toolchain, objects, self.rotations, folder, farm.needs_library)
         self._problem = functools.lru_cache(maxsize=_PROBLEMS_KEPT)(self._pose)
-        default = TEMPLATES[REFERENCE.kind].default(REFERENCE, toolchain.machine)
-        (self.reference,) = self._jobs({REFERENCE: default})
+        self.reference = self._libraries.link({}).reference
         if farm.needs_library:
             farm.require(self.prove)
 
@@ -169,22 +166,54 @@ class KernelBench:
         self._measure(kernels, True, on_done, deadline_s)
 
     def _measure(self, kernels: Kernels, screening: bool, on_done: Callable[[int], None], deadline_s: float) -> None:
-        failures = self._build(kernels)
-        if failures:
-            self._record(kernels, failures, screening)
-            on_done(len(failures))
-            kernels = {workload: p for workload, p in kernels.items() if workload not in failures}
+        reasons = self._libraries.compile(kernels)
+        if reasons:
+            self._record(kernels, {w: _not_built(why) for w, why in reasons.items()}, screening)
+            on_done(len(reasons))
+            kernels = {workload: p for workload, p in kernels.items() if workload not in reasons}
         if not kernels or time.monotonic() >= deadline_s:
             return
-        jobs = self._jobs(kernels)
+        library = self._libraries.link(kernels)
+        try:
+            with contextlib.closing(self._outcomes(library, screening, deadline_s)) as batches:
+                for outcomes in batches:
+                    self._record(kernels, outcomes, screening)
+                    on_done(len(outcomes))
+        finally:
+            library.path.unlink(missing_ok=True)
+
+    def _outcomes(
+        self, library: KernelLibrary, screening: bool, deadline_s: float
+    ) -> Generator[dict[Workload, Outcome], None, None]:
+        """Chunk after chunk; failures wait for the first kernel that works, for it may be the library that does not."""
+        jobs = library.jobs
         if self.farm.needs_library and not screening:
             jobs = [replace(job, proof=functools.partial(self._prove, job)) for job in jobs]
         protocol = screening_protocol(self.target.measurement) if screening else self.target.measurement
-        batches = self.farm.measure_in_batches(jobs, self.reference, protocol, deadline_s)
-        with contextlib.closing(batches):
+        works = False
+        failures: dict[Workload, Outcome] = {}
+        with contextlib.closing(self.farm.measure_in_batches(jobs, self.reference, protocol, deadline_s)) as batches:
             for batch in batches:
-                self._record(kernels, {jobs[index].workload: outcome for index, outcome in batch}, screening)
-                on_done(len(batch))
+                outcomes = failures | {jobs[index].workload: outcome for index, outcome in batch}
+                works = works or any(isinstance(outcome, Measurement) for outcome in outcomes.values())
+                failures = {} if works else outcomes
+                if works:
+                    yield outcomes
+        if failures:
+            self._check(library)
+            yield failures
+
+    def _check(self, library: KernelLibrary) -> None:
+        """Whether a library works of which no kernel does."""
+        if not self.farm.needs_library or any(job.workload == REFERENCE for job in library.jobs):
+            return
+        try:
+            self.farm.measure(library.reference, self.reference, screening_protocol(self.target.measurement))
+        except MeasurementError as error:
+            raise MeasurementError(
+                f"no library of {len(library.jobs)} kernels works on {self.farm.name}, while the reference kernel does "
+                f"alone: is a disk or the memory there full? {error}; the same command goes on once it is mended"
+            ) from error
 
     def _record(self, kernels: Kernels, outcomes: Mapping[Workload, Outcome], screening: bool) -> None:
         self.store.append_all(
@@ -212,41 +241,9 @@ class KernelBench:
         inputs = reference_inputs(workload, self.toolchain.machine)
         return inputs, reference_outputs(workload, self.toolchain.machine, inputs)
 
-    def _build(self, kernels: Kernels) -> dict[Workload, Outcome]:
-        """Compile them; those that can't be."""
-        if not self.farm.needs_library:
-            return {}
-        with contextlib.suppress(CompileError):
-            self.objects.build(kernels.items(), may_kill=True)
-            return {}
-        failures: dict[Workload, Outcome] = {}
-        for kernel in kernels.items():
-            try:
-                self.objects.build([kernel], may_kill=True)
-            except CompileError as error:
-                failures[kernel[0]] = MeasurementFailure(str(error), "none: not built", now(), host_versions())
-        return failures
 
-    def _jobs(self, kernels: Kernels) -> list[KernelJob]:
-        """Build one library of these kernels; a job for each of them."""
-        self._libraries += 1
-        library = self.folder / f"kernels_{self._libraries}.so"
-        rotations = {w: rotation for w in kernels if w != REFERENCE and (rotation := self.rotations.of(w)) is not None}
-        if self.farm.needs_library:
-            objects = self.objects.get(kernels, kernels.__getitem__) | self.rotations.objects(rotations)
-            link_library(library, objects, self.toolchain.cross_compiler)
-        machine = self.toolchain.machine
-        return [
-            KernelJob(
-                library=library,
-                function=workload.key,
-                shapes=tuple(TEMPLATES[workload.kind].argument_shapes(workload, machine).values()),
-                workload=workload,
-                outputs=TEMPLATES[workload.kind].outputs(workload),
-                rotation=rotations.get(workload),
-            )
-            for workload in kernels
-        ]
+def _not_built(why: str) -> MeasurementFailure:
+    return MeasurementFailure(why, "none: not built", now(), host_versions())
 
 
 def screening_protocol(protocol: MeasurementProtocol) -> MeasurementProtocol:

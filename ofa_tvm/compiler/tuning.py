@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from ofa_tvm.compiler.kernel_bench import KernelBench, Kernels
+from ofa_tvm.compiler.kernel_bench import KernelBench
+from ofa_tvm.compiler.kernel_libraries import Kernels
 from ofa_tvm.compiler.templates import Parameters
 from ofa_tvm.compiler.tuning_search import Searches, SearchSettings, can_teach
 from ofa_tvm.compiler.tuning_status import expected_ms

@@ -23,7 +23,8 @@ class TuningStatus:
     known, open, failed
         Candidates with a record, those still to be screened, and those with a record of a failure.
     covered
-        The share of complete kernels in the time all of them take, each counted as often as subnets use it.
+        The share of complete kernels in the time all of them take, each counted as often as subnets use it. One of
+        which every candidate fails is not covered.
     gain
         How many times as long complete kernels take with the cost model's parameters; None where none is complete.
     """
@@ -58,7 +59,7 @@ def tuning_status(searches: Searches, uses: Mapping[Workload, float]) -> TuningS
 def covered(searches: Searches, uses: Mapping[Workload, float], complete: Iterable[Workload]) -> float:
     """The share of the complete kernels in the time of all."""
     latencies_ms = expected_ms(searches, uses)
-    done = {*complete}
+    done = {workload for workload in complete if searches.latency_ms(workload) is not None}
     total = sum(uses[w] * latencies_ms[w] for w in uses)
     return sum(uses[w] * latencies_ms[w] for w in uses if w in done) / total if total else 1.0
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,13 +14,21 @@ from typing import Any
 
 import pytest
 
-from ofa_tvm.compiler import kernel_bench
+from ofa_tvm.compiler import kernel_bench, kernel_libraries
 from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
 from ofa_tvm.compiler.kernel_check import reference_outputs
+from ofa_tvm.compiler.kernel_libraries import KernelLibraries
 from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
-from ofa_tvm.errors import CompileError, DeviceUnavailableError, MeasurementError, NumericalMismatchError
+from ofa_tvm.errors import (
+    CompileError,
+    DeviceUnavailableError,
+    MeasurementError,
+    NumericalMismatchError,
+    OutputError,
+)
+from ofa_tvm.files import output_errors
 from ofa_tvm.measurement.device import Float32Array
 from ofa_tvm.measurement.null_device import kernel_ms
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
@@ -152,11 +161,11 @@ def test_nothing_that_was_measured_is_lost_at_the_deadline(make_bench: MakeBench
 def test_time_that_building_used_up_is_up(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     deadline_s = time.monotonic() + 0.2
 
-    def build(*_kernels: object) -> dict[Workload, object]:
+    def compile_slowly(*_kernels: object) -> dict[Workload, object]:
         time.sleep(0.2)
         return {}
 
-    monkeypatch.setattr(KernelBench, "_build", build)
+    monkeypatch.setattr(KernelLibraries, "compile", compile_slowly)
     bench = make_bench(one_ms)
     bench.measure(defaults(bench), deadline_s=deadline_s)
     assert not bench.timed
@@ -277,6 +286,45 @@ def test_a_kernel_that_kills_the_compiler_is_a_record(
     outcomes = {record.workload: record.error for record in bench.store.of_type(KernelRecord)}
     assert "SIGKILL" in str(outcomes[WORKLOADS[1]])
     assert (outcomes[WORKLOADS[0]], outcomes[WORKLOADS[2]]) == (None, None)
+
+
+def test_a_library_that_does_not_work_is_no_fault_of_its_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a board whose disk has room for the reference kernel, and not for thirty others."""
+    with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
+        with monkeypatch.context() as patch:
+            patch.setattr(kernel_libraries, "link_library", lambda path, *_rest: path.write_bytes(b"half a library"))
+            with pytest.raises(MeasurementError, match=r"no library of 3 kernels works on local: .*disk") as caught:
+                bench.screen(defaults(bench, WORKLOADS[:3]))
+            assert "\n" not in str(caught.value)
+        assert not recorded(bench)
+        bench.screen(defaults(bench, WORKLOADS[:3]))
+        assert recorded(bench) == Counter(WORKLOADS[:3])
+
+
+def test_a_kernel_that_fails_alone_in_its_library_is_a_record(tmp_path: Path) -> None:
+    with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
+        kernels = defaults(bench, WORKLOADS[:1])
+        bench.objects._objects[WORKLOADS[0], kernels[WORKLOADS[0]]] = faulty_kernel(tmp_path, WORKLOADS[0], "crash")
+        bench.screen(kernels)
+        (record,) = bench.store.of_type(KernelRecord)
+    assert "SIGSEGV" in str(record.error)
+
+
+def test_libraries_go_when_they_were_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
+        bench.screen(defaults(bench, WORKLOADS[:3]))
+        bench.measure(defaults(bench, WORKLOADS[:3]))
+        assert list(bench.folder.iterdir()) == [bench.reference.library]
+
+        def refuse(path: Path, *_rest: object) -> None:
+            with output_errors(path):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(kernel_libraries, "link_library", refuse)
+        with pytest.raises(OutputError, match=r"No space left on device; .*TMPDIR"):
+            bench.screen(defaults(bench, WORKLOADS[:3]))
 
 
 def test_weights_that_matter_are_cold_and_a_sample_is_one_run(tmp_path: Path) -> None:

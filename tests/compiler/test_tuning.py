@@ -310,7 +310,7 @@ def test_a_kernel_of_which_all_candidates_fail_is_over(make_bench: MakeBench) ->
     assert tuner.complete == {FAST}
     assert schedules(bench)(FAST) == candidates(bench, FAST)[0]
     status = tuning_status(tuner.searches, tuner.uses)
-    assert (status.complete, status.failed, status.gain) == (1, status.known, None)
+    assert (status.complete, status.failed, status.gain, status.covered) == (1, status.known, None, 0.0)
 
 
 def test_what_the_template_offers_no_more_does_not_count(make_bench: MakeBench, counts: dict[Workload, int]) -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 
 from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.recorded import parameters_of
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.measurement.records import RecordStore
 from ofa_tvm.space.workload import Workload
@@ -32,12 +33,12 @@ class Schedules:
         records = [record for record in store.latest_kernels(target) if not record.screening]
         cold = {record.workload for record in records if record.cold_weights}
         for record in records:
-            measurement = record.measurement
-            if measurement is None or record.cold_weights != (record.workload in cold):
+            measurement, parameters = record.measurement, parameters_of(record)
+            if measurement is None or parameters is None or record.cold_weights != (record.workload in cold):
                 continue
             if measurement.median_ms < self.latencies_ms.get(record.workload, float("inf")):
                 self.latencies_ms[record.workload] = measurement.median_ms
-                self._best[record.workload] = Parameters.from_dict(record.parameters)
+                self._best[record.workload] = parameters
 
     def __call__(self, workload: Workload) -> Parameters:
         """The parameters to compile a kernel with."""

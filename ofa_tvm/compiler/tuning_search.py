@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from ofa_tvm.compiler.cold_weights import Rotations
 from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.recorded import parameters_of
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.space.workload import Workload
@@ -104,10 +105,12 @@ class Searches:
                 continue
             if record.cold_weights != (self._rotations.of(record.workload) is not None):
                 continue
+            parameters = parameters_of(record)
+            if parameters is None:
+                continue
             known = self._known[record.workload]
             outcomes = known.screened if record.screening else known.measured
-            measurement = record.measurement
-            outcomes[Parameters.from_dict(record.parameters)] = None if measurement is None else measurement.median_ms
+            outcomes[parameters] = None if record.measurement is None else record.measurement.median_ms
             touched.add(record.workload)
         self._seen = len(self._store)
         for workload in touched:

@@ -8,7 +8,6 @@ import pytest
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
-from ofa_tvm.errors import InvalidRecordError
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.space.workload import Workload
@@ -90,12 +89,15 @@ def test_the_digest_is_that_of_the_kernels(store: RecordStore, machine: Machine,
     assert tuned.digest([OTHER]) == untuned.digest([OTHER])
 
 
-def test_parameters_of_another_version_are_refused(store: RecordStore, machine: Machine, record: Record) -> None:
-    record(Parameters(), 1.0)
-    content = store.path.read_text()
-    store.path.write_text(content.replace("tile_blocks", "tile_depth"))
-    with pytest.raises(InvalidRecordError, match="tune again"):
-        Schedules(RecordStore(store.path), "board", machine)
+@pytest.mark.parametrize(("old", "new"), [("tile_blocks", "tile_depth"), ('"tile_pixels":2', '"tile_pixels":"2"')])
+def test_parameters_of_another_version_say_nothing(
+    store: RecordStore, machine: Machine, record: Record, old: str, new: str
+) -> None:
+    record(Parameters(tile_pixels=2), 1.0)
+    store.path.write_text(store.path.read_text().replace(old, new))
+    schedules = Schedules(RecordStore(store.path), "board", machine)
+    assert schedules(WORKLOAD) == TEMPLATES[WORKLOAD.kind].default(WORKLOAD, machine)
+    assert schedules.latencies_ms == {}
 
 
 def test_screening_decides_nothing(store: RecordStore, machine: Machine, record: Record) -> None:

@@ -14,7 +14,7 @@ from ofa_tvm.compiler.tuning import Tuner, tune
 from ofa_tvm.compiler.tuning_search import FINALISTS, SEEDED, SearchSettings, can_teach, closest
 from ofa_tvm.compiler.tuning_status import expected_ms, tuning_status
 from ofa_tvm.errors import MeasurementError
-from ofa_tvm.measurement.records import KernelRecord
+from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
 from ofa_tvm.space.workload import Workload
 
@@ -319,10 +319,13 @@ def test_what_the_template_offers_no_more_does_not_count(make_bench: MakeBench, 
     former = [replace(p, tile_pixels=1000 + n) for n, p in enumerate(offered)]
     for parameters in former:
         bench.screen({FAST: parameters})
+    (other,) = RecordStore(bench.store.path).of_type(KernelRecord)[-1:]
+    bench.store.append(other.model_copy(update={"parameters": {"of another": "version"}}))
     searches = Tuner(bench, {FAST: 1.0}).searches
     assert (searches.tried(FAST), searches.failed(FAST), searches.open(FAST)) == (0, 0, counts[FAST])
     tune(bench, [FAST], minutes=10)
-    assert records(bench, FAST, screening=True) == [*former, *offered]
+    tried = [r.parameters for r in bench.store.of_type(KernelRecord) if r.screening]
+    assert tried == [*(p.to_dict() for p in former), {"of another": "version"}, *(p.to_dict() for p in offered)]
 
 
 def test_the_status_counts_time(make_bench: MakeBench, counts: dict[Workload, int]) -> None:

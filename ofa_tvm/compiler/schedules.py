@@ -5,20 +5,21 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.recorded import parameters_of
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
-from ofa_tvm.measurement.records import RecordStore
+from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.space.workload import Workload
 
 
 class Schedules:
-    """The best measured parameters of each kernel, else its template's default; as the records are now.
+    """The best measured parameters of each kernel, else the first of its template's that have not failed.
 
-    A kernel's candidates are compared only as far as they were measured alike: by the target's whole protocol, and
-    if any of them had cold weights, among those.
+    By the records as they are now. A kernel's candidates are compared only as far as they were measured alike: by the
+    target's whole protocol, and with cold weights or without as the last of them.
 
     Attributes
     ----------
@@ -29,20 +30,36 @@ class Schedules:
     def __init__(self, store: RecordStore, target: str, machine: Machine) -> None:
         self._machine = machine
         self._best: dict[Workload, Parameters] = {}
+        self._failed: defaultdict[Workload, set[Parameters]] = defaultdict(set)
         self.latencies_ms: dict[Workload, float] = {}
-        records = [record for record in store.latest_kernels(target) if not record.screening]
-        cold = {record.workload for record in records if record.cold_weights}
-        for record in records:
-            measurement, parameters = record.measurement, parameters_of(record)
-            if measurement is None or parameters is None or record.cold_weights != (record.workload in cold):
+        whole = [r for r in store.of_type(KernelRecord) if r.target == target and not r.screening]
+        cold = {record.workload: record.cold_weights for record in whole}
+        for record in store.latest_kernels(target):
+            if record.screening and record.measurement is not None:
                 continue
-            if measurement.median_ms < self.latencies_ms.get(record.workload, float("inf")):
-                self.latencies_ms[record.workload] = measurement.median_ms
-                self._best[record.workload] = parameters
+            if record.cold_weights == cold.get(record.workload, record.cold_weights):
+                self._learn(record)
+
+    def _learn(self, record: KernelRecord) -> None:
+        workload, measurement, parameters = record.workload, record.measurement, parameters_of(record)
+        if parameters is None:
+            return
+        if measurement is None:
+            self._failed[workload].add(parameters)
+        elif measurement.median_ms < self.latencies_ms.get(workload, float("inf")):
+            self.latencies_ms[workload] = measurement.median_ms
+            self._best[workload] = parameters
 
     def __call__(self, workload: Workload) -> Parameters:
         """The parameters to compile a kernel with."""
-        return self._best.get(workload) or _modelled(workload, self._machine)
+        if workload in self._best:
+            return self._best[workload]
+        default = _modelled(workload, self._machine)
+        failed = self._failed.get(workload, ())
+        if default not in failed:
+            return default
+        offered = TEMPLATES[workload.kind].candidates(workload, self._machine)
+        return next((parameters for parameters in offered if parameters not in failed), default)
 
     def digest(self, workloads: Iterable[Workload]) -> str:
         """Identity of the kernels a subnet is compiled from: another one once tuning finds better parameters."""

@@ -118,6 +118,29 @@ def test_kernels_with_cold_weights_are_compared_with_their_like(
     assert schedules.latencies_ms == {WORKLOAD: 2.0}
 
 
+def test_cold_weights_or_not_is_as_measured_last(store: RecordStore, machine: Machine, record: Record) -> None:
+    """What is measured now, by the target's caches; both kinds are there where somebody has corrected these."""
+    record(Parameters(tile_pixels=1), 1.0, cold_weights=True)
+    for size, latency_ms in ((2, 3.0), (4, 2.0)):
+        record(Parameters(tile_pixels=size), latency_ms)
+    schedules = Schedules(store, "board", machine)
+    assert schedules(WORKLOAD) == Parameters(tile_pixels=4)
+    assert schedules.latencies_ms == {WORKLOAD: 2.0}
+
+
+@pytest.mark.parametrize("screening", [True, False])
+def test_what_failed_is_not_compiled_with_though_the_model_prefers_it(
+    store: RecordStore, machine: Machine, record: Record, screening: bool
+) -> None:
+    offered = TEMPLATES[WORKLOAD.kind].candidates(WORKLOAD, machine)
+    for parameters in (offered[0], offered[2]):
+        record(parameters, None, screening=screening)
+    assert Schedules(store, "board", machine)(WORKLOAD) == offered[1]
+    for parameters in offered:
+        record(parameters, None, screening=screening)
+    assert Schedules(store, "board", machine)(WORKLOAD) == offered[0]  # none is known to work
+
+
 def test_what_failed_since_is_not_compiled_with(store: RecordStore, machine: Machine, record: Record) -> None:
     record(Parameters(tile_pixels=1), 1.0)
     record(Parameters(tile_pixels=2), 2.0)

@@ -19,7 +19,8 @@ from ofa_tvm.space.workload import Workload
 ScheduleOf = Callable[[Workload], Parameters]
 
 IN_MEMORY = 1 << 13
-"""Kernels, some 12 KB each, that are kept in memory though they are on disk; tuning a whole space sees 100,000."""
+"""Kernels, some 12 KB each, that are kept in memory; tuning a whole space sees 100,000. The others are on disk, or
+compiled again if they are asked for."""
 TRIM_EVERY = 1000
 """Kernels compiled between two looks at the cache's size."""
 
@@ -67,7 +68,7 @@ class KernelObjects:
             TVM can't generate code for a kernel, or dies of it.
         """
         wanted = list(dict.fromkeys(kernels))
-        if self._writes and len(self._objects) > IN_MEMORY:
+        if len(self._objects) > IN_MEMORY:
             self._objects = {kernel: self._objects[kernel] for kernel in wanted if kernel in self._objects}
         missing = [kernel for kernel in wanted if kernel not in self._objects and not self._load(kernel)]
         built = map_in_workers(self._compile_and_keep, missing, _describe, may_kill)

@@ -134,6 +134,23 @@ def test_the_code_is_all_that_kernel_templates_import() -> None:
     assert {path for path in imported if path.name not in without_say and path.is_file()} <= set(SOURCES)
 
 
+def test_memory_is_not_filled_where_the_disk_is(
+    make: Make, compiled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: KernelCache, _kernel: object, _code: bytes) -> None:
+        raise OutputError("cannot write kernels: No space left on device")
+
+    monkeypatch.setattr(KernelCache, "put", refuse)
+    monkeypatch.setattr(kernels_module, "IN_MEMORY", 2)
+    workloads = [dataclasses.replace(POOL, height=height) for height in range(1, 6)]
+    objects = make()
+    for workload in workloads:
+        objects.get([workload], default)
+    assert len(objects._objects) <= 3
+    assert set(objects.get(workloads, default)) == {workload.key for workload in workloads}
+    assert compiled.count(workloads[0].key) == 2
+
+
 @pytest.mark.parametrize("damage", ["empty", "half", "one byte less", "a bit", "a longer file", "no archive"])
 def test_a_damaged_file_is_made_again(make: Make, cache: KernelCache, compiled: list[str], damage: str) -> None:
     objects = make().get([POOL], default)

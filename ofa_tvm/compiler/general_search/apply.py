@@ -7,7 +7,7 @@ from pathlib import Path
 import tvm
 from tvm import relax
 
-from ofa_tvm.compiler.general_search.database import TuningDatabase
+from ofa_tvm.compiler.general_search.database import found_schedules
 from ofa_tvm.compiler.general_search.default_schedule import DefaultSchedule
 from ofa_tvm.compiler.general_search.functions import PREPARE
 
@@ -42,12 +42,12 @@ def apply(mod: tvm.IRModule, target: tvm.target.Target, folder: Path | None) -> 
 
     Raises
     ------
-    InvalidRecordError, OutputError
-        As `TuningDatabase`.
+    InvalidRecordError
+        As `found_schedules`.
     """
     with target:
         mod = PREPARE(mod)
         if folder is not None and folder.exists():
-            with TuningDatabase(folder).records:
+            with found_schedules(folder):
                 mod = LAY_OUT_WEIGHTS(relax.transform.MetaScheduleApplyDatabase()(mod))
         return SCHEDULE_THE_REST(mod)

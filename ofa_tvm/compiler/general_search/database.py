@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import tvm
@@ -34,7 +35,10 @@ class EndedSearch(BaseModel):
 
 
 class TuningDatabase:
-    """The database in a folder, which is created.
+    """The database in a folder, to search; the folder is created.
+
+    Use it on a bench: benches for one target take turns, and what an interruption left of a line is cut off. To only
+    read, `found_schedules`.
 
     Attributes
     ----------
@@ -55,10 +59,7 @@ class TuningDatabase:
             folder.mkdir(parents=True, exist_ok=True)
             for name in (WORKLOADS, RECORDS):
                 _remove_torn_line(folder / name)
-        try:
-            self.records = ms.database.JSONDatabase(work_dir=str(folder))
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
-            raise InvalidRecordError(f"{folder}: {last_line(error)}; remove the folder to search anew") from error
+        self.records = _read(folder, folder)
         self._trials = _ended_searches(folder / ENDED)
 
     def has_ended(self, mod: tvm.IRModule, trials: int) -> bool:
@@ -83,6 +84,28 @@ class TuningDatabase:
             return None
         best = list(self.records.get_top_k(self.records.commit_workload(mod), 1))
         return 1e3 * sum(float(s) for s in best[0].run_secs) / len(best[0].run_secs) if best else None
+
+
+def found_schedules(folder: Path) -> ms.database.Database:
+    """What is in the folder's database now; nothing is written there, for a search may be doing so.
+
+    Raises
+    ------
+    InvalidRecordError
+        A file is damaged before its last line.
+    """
+    with tempfile.TemporaryDirectory(prefix="ofa_tvm_schedules.") as name:
+        for file in (WORKLOADS, RECORDS):
+            content = (folder / file).read_bytes() if (folder / file).exists() else b""
+            (Path(name) / file).write_bytes(content[: content.rfind(b"\n") + 1])
+        return _read(Path(name), folder)
+
+
+def _read(copy: Path, folder: Path) -> ms.database.Database:
+    try:
+        return ms.database.JSONDatabase(work_dir=str(copy))
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise InvalidRecordError(f"{folder}: {last_line(error)}; remove the folder to search anew") from error
 
 
 def _hash(mod: tvm.IRModule) -> str:

@@ -8,7 +8,7 @@ from tvm import s_tir, te
 from tvm.s_tir import meta_schedule as ms
 from tvm.target import Target
 
-from ofa_tvm.compiler.general_search.database import ENDED, RECORDS, WORKLOADS, TuningDatabase
+from ofa_tvm.compiler.general_search.database import ENDED, RECORDS, WORKLOADS, TuningDatabase, found_schedules
 from ofa_tvm.errors import InvalidRecordError
 
 
@@ -52,6 +52,22 @@ def test_a_torn_line_is_left_out(host: Target, tmp_path: Path, name: str) -> Non
     database = TuningDatabase(tmp_path)
     commit(database, host, function(9), 2e-3)
     assert TuningDatabase(tmp_path).best_ms(function(9)) == pytest.approx(2.0)
+
+
+def test_reading_writes_nothing(host: Target, tmp_path: Path) -> None:
+    """Subnets are compiled from it, by several processes at once, while a search may be amid a line."""
+    folder = tmp_path / "folder"
+    commit(TuningDatabase(folder), host, function(8), 1e-3)
+    for name in (WORKLOADS, RECORDS):
+        with (folder / name).open("a") as stream:
+            stream.write('["torn')
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    found = found_schedules(folder)
+    assert [float(record.run_secs[0]) for record in found.get_all_tuning_records()] == [1e-3]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    (folder / RECORDS).unlink()
+    assert not list(found_schedules(folder).get_all_tuning_records())
+    assert not (folder / RECORDS).exists()
 
 
 @pytest.mark.parametrize("name", [WORKLOADS, RECORDS, ENDED])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,7 +59,8 @@ class CandidateBuilder:
     Parameters
     ----------
     tune_minutes
-        Time limit of tuning a candidate's kernels; 0 for not at all.
+        Time limit of tuning a candidate: its kernels first, in what is left operators that have no kernel template; 0
+        for not at all.
     say
         Told, a line at a time, what is being done.
     """
@@ -93,11 +95,12 @@ class CandidateBuilder:
         # 3. Measure the accuracy of what was exported.
         accuracy = self._evaluator.accuracy(architecture, onnx_classifier(lowered.model))
         # 4. Tune its kernels.
+        deadline_s = time.monotonic() + 60 * self._tune_minutes
         tuning = tune(bench, workloads(self._evaluator.space, architecture), self._tune_minutes)
         self._say(_told(tuning, self._tune_minutes))
         # 5. Compile it. Each library gets a name of its own: a loader gives back an old one of the same name.
         self._built += 1
-        job = self._compile(lowered, bench.folder / f"library_{self._built}.so")
+        job = self._compile(lowered, bench.folder / f"library_{self._built}.so", deadline_s)
         # 6. Run it on a device: the same output again; then measure it, if there are several perhaps on another.
         ran = self._run(job, lowered)
         error = relative_error(lowered.sample_output, ran.output)
@@ -122,17 +125,26 @@ class CandidateBuilder:
             check_import(lowered)  # takes seconds, so it is only asked whether the import or a kernel is at fault
             raise
 
-    def _compile(self, lowered: LoweredSubnet, library: Path) -> SubnetJob:
+    def _compile(self, lowered: LoweredSubnet, library: Path, deadline_s: float) -> SubnetJob:
         """Write the library; operators that no template computes are searched for before."""
         compiled = self._compiled(lowered)
-        if compiled.leftovers and self._tune_minutes:
-            from ofa_tvm.compiler.general_search.search import search_leftovers  # brings MetaSchedule
-
-            self._say(f"no kernel template for {', '.join(sorted(set(compiled.leftovers)))}: searched by MetaSchedule")
-            search_leftovers(lowered.model, self._bench, minutes=self._tune_minutes, say=self._say)
+        if compiled.leftovers and self._tune_minutes and self._searched(lowered, compiled.leftovers, deadline_s):
             compiled = self._compiled(lowered)
         compiled.export(library)
         return SubnetJob(library, lowered.sample_input.shape, compiled.workloads)
+
+    def _searched(self, lowered: LoweredSubnet, leftovers: Iterable[str], deadline_s: float) -> bool:
+        """Search for schedules of operators, if there is time left."""
+        minutes = (deadline_s - time.monotonic()) / 60
+        what = f"no kernel template for {', '.join(sorted(set(leftovers)))}"
+        if minutes <= 0:
+            self._say(f"{what}: compiled by default, for tuning the kernels took all the time")
+            return False
+        from ofa_tvm.compiler.general_search.search import search_leftovers  # brings MetaSchedule
+
+        self._say(f"{what}: searched by MetaSchedule")
+        search_leftovers(lowered.model, self._bench, minutes=minutes, say=self._say)
+        return True
 
     def _compiled(self, lowered: LoweredSubnet) -> CompiledSubnet:
         bench, toolchain = self._bench, self._bench.toolchain

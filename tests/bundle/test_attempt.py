@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 from typing_extensions import override
 
+from ofa_tvm.bundle import attempt as attempt_module
 from ofa_tvm.bundle.attempt import CandidateBuilder
 from ofa_tvm.compiler.general_search import search
 from ofa_tvm.compiler.general_search.database import TuningDatabase
-from ofa_tvm.compiler.kernel_bench import open_bench
+from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
+from ofa_tvm.compiler.tuning import TuningReport, tune
 from ofa_tvm.evolution.front import Candidate
 from ofa_tvm.space.architecture import Architecture
+from ofa_tvm.space.workload import Workload
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.targets import load_target
 from ofa_tvm.training.evaluation import Evaluator
@@ -25,6 +29,10 @@ class WithSoftmax(Evaluator):
     @override
     def calibrated(self, architecture: Architecture) -> torch.nn.Module:
         return torch.nn.Sequential(super().calibrated(architecture), torch.nn.Softmax(1)).eval()
+
+
+def in_no_time(bench: KernelBench, workloads: Iterable[Workload], _minutes: float) -> TuningReport:
+    return tune(bench, workloads, 0)
 
 
 @pytest.mark.slow
@@ -39,8 +47,22 @@ def test_operators_without_a_template_are_searched_for(tmp_path: Path, monkeypat
     with open_bench(target.model_copy(update={"measurement": quick}), tmp_path / "records.jsonl") as bench:
         CandidateBuilder(evaluator, bench, 0, lines.append).build(candidate)
         assert not bench.searched.exists()  # no time for it, so by the default schedule
-        attempt = CandidateBuilder(evaluator, bench, 0.02, lines.append).build(candidate)
+        monkeypatch.setattr(attempt_module, "tune", in_no_time)  # so that all of it is left for the search
+        built = CandidateBuilder(evaluator, bench, 0.3, lines.append).build(candidate)
         assert TuningDatabase(bench.searched).records.get_all_tuning_records()
-    assert attempt.lowered.sample_output.sum() == pytest.approx(1, abs=1e-5)  # what build compared the library's with
+    assert built.lowered.sample_output.sum() == pytest.approx(1, abs=1e-5)  # what build compared the library's with
     (said,) = {line for line in lines if line.startswith("no kernel template for")}
     assert "softmax" in said
+
+
+@pytest.mark.slow
+def test_kernels_and_operators_share_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tuning the kernels takes all of it, so nothing is searched."""
+    evaluator = WithSoftmax(find_supernet(DEFAULT_SUPERNET), calibration_images=20, held_out_images=20)
+    lines: list[str] = []
+    with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
+        CandidateBuilder(evaluator, bench, 0.01, lines.append).build(Candidate(evaluator.space.smallest(), 0.3, 0.05))
+        assert not bench.searched.exists()
+    (said,) = {line for line in lines if line.startswith("no kernel template for")}
+    assert "softmax" in said
+    assert said.endswith("compiled by default, for tuning the kernels took all the time")

@@ -70,8 +70,9 @@ def tuning(
 
     chosen_resolutions(resolutions, chosen_space(supernet))  # says what is wrong with them
     chosen = [int(part) for part in resolutions.split(",")]
-    if records is not None and records.exists() and any(records.iterdir()):
-        raise UsageError(f"--records {records}: not empty, and this starts from nothing; name another folder")
+    if records is not None and records.exists() and (not records.is_dir() or any(records.iterdir())):
+        what = "not empty, and this starts from nothing" if records.is_dir() else "a file"
+        raise UsageError(f"--records {records}: {what}; name another folder")
     load_before = load_average()
     with tempfile.TemporaryDirectory(prefix="ofa_tvm.") as name:
         runs = records or Path(name) / "runs"

@@ -28,6 +28,15 @@ def test_from_an_empty_database(run_benchmark, supernet: Path, tmp_path: Path) -
     assert "not empty, and this starts from nothing" in errors.splitlines()[-1]
 
 
+def test_records_in_the_place_of_a_file_are_one_line(run_benchmark, supernet: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    code, _, errors = run_benchmark(
+        "tuning.py", "--supernet", str(supernet), "--resolutions", "32", "--records", "file"
+    )
+    assert code == 2
+    assert errors.splitlines()[-1] == "error: --records file: a file; name another folder"
+
+
 def test_an_unknown_resolution_is_one_line(run_benchmark, supernet: Path) -> None:
     code, _, errors = run_benchmark("tuning.py", "--supernet", str(supernet), "--resolutions", "33")
     assert code == 2

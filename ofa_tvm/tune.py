@@ -130,8 +130,8 @@ def _tune(
     from ofa_tvm.compiler.kernel_bench import open_bench
     from ofa_tvm.compiler.tuning import Tuner
 
-    deadline_s = time.monotonic() + 60 * minutes if minutes is not None else math.inf
     with open_bench(target, workspace.records, tracker, say) as bench:
+        deadline_s = time.monotonic() + 60 * minutes if minutes is not None else math.inf
         say(f"device: {bench.farm.name}")
         tuner = Tuner(bench, _all_uses(uses), settings)
         with progress(len(tuner.uses), "kernels", len(tuner.complete)) as bar:

@@ -8,9 +8,12 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from ofa_tvm.measurement.turn import turn
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -86,6 +89,14 @@ def test_interrupted_it_goes_on_where_it_stopped(commands, supernet, records, nu
     assert found[: len(kept)] == kept
     tried = [json.dumps([r["workload"], r["parameters"], r["screening"]]) for r in found]
     assert len(tried) == len(set(tried))  # nothing was measured twice
+
+
+def test_to_wait_for_another_command_takes_no_time_of_tuning(commands, supernet):
+    with turn(commands.folder / "runs/null/records.jsonl", print):
+        run = commands.start("tune", *options(supernet), "--minutes", 0.05, "--json")
+        run.wait_for("waiting for another command that measures for runs/null/records.jsonl")
+        time.sleep(4)
+    assert run.finish().result["all"]["known"] > 0
 
 
 @pytest.mark.slow

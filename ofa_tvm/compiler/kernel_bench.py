@@ -19,11 +19,10 @@ from ofa_tvm.compiler.templates import Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.errors import MeasurementError
 from ofa_tvm.lowering.check import check_outputs
-from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.foreign_records import foreign_cpus
-from ofa_tvm.measurement.job import KernelJob
+from ofa_tvm.measurement.job import KernelJob, RunsKernels
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome, host_versions, now
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.measurement.turn import turn
@@ -105,7 +104,7 @@ class KernelBench:
         if farm.needs_library:
             farm.require(self.prove)
 
-    def prove(self, device: Device) -> float:
+    def prove(self, device: RunsKernels) -> float:
         """The relative error of the reference kernel on a device.
 
         Raises
@@ -230,7 +229,7 @@ class KernelBench:
             ]
         )
 
-    def _prove(self, job: KernelJob, device: Device) -> float:
+    def _prove(self, job: KernelJob, device: RunsKernels) -> float:
         """A kernel's relative error on a device against numpy."""
         inputs, expected = self._problem(job.workload)
         what = "reference kernel" if job.workload == REFERENCE else job.workload.key

@@ -5,15 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from ofa_tvm.errors import MeasurementError
 from ofa_tvm.measurement.device_info import DeviceInfo
-from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
+from ofa_tvm.measurement.job import Float32Array, Job, KernelJob, SubnetJob
 from ofa_tvm.targets import MeasurementProtocol
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class Device(ABC):

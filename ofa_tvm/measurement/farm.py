@@ -20,8 +20,8 @@ from ofa_tvm.errors import DeviceError, MeasurementError, NumericalMismatchError
 from ofa_tvm.measurement.chunk import Failure
 from ofa_tvm.measurement.connecting import MAX_THREADS, Connecting, wait_for_any
 from ofa_tvm.measurement.crew import Clock, Crew, Limits, Say, wait_a_little
-from ofa_tvm.measurement.device import Device, Float32Array
-from ofa_tvm.measurement.job import Job, KernelJob, Proof, SubnetJob
+from ofa_tvm.measurement.device import Device
+from ofa_tvm.measurement.job import Float32Array, Job, KernelJob, Proof, SubnetJob
 from ofa_tvm.measurement.judgement import MAX_FAILURES, MAX_LOSSES
 from ofa_tvm.measurement.member import Member
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome

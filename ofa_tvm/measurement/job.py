@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from ofa_tvm.space.workload import Workload
 
-if TYPE_CHECKING:
-    from ofa_tvm.measurement.device import Device
+Float32Array = npt.NDArray[np.float32]
 
-Proof = Callable[["Device"], object]
+
+class RunsKernels(Protocol):
+    """What a proof needs of a device (`ofa_tvm.measurement.device.Device`)."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> tuple[Float32Array, ...]:
+        """Outputs of the kernel, for its inputs."""
+
+
+Proof = Callable[[RunsKernels], object]
 """Raises a NumericalMismatchError on a device that computes wrong numbers."""
 
 

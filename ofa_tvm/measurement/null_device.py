@@ -11,8 +11,8 @@ from tvm.runtime.vm import VirtualMachine
 from typing_extensions import override
 
 from ofa_tvm.errors import MeasurementError
-from ofa_tvm.measurement.device import Device, Float32Array, check_shapes
-from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
+from ofa_tvm.measurement.device import Device, check_shapes
+from ofa_tvm.measurement.job import Float32Array, Job, KernelJob, SubnetJob
 from ofa_tvm.measurement.rpc_session import first_tensor, one_line
 from ofa_tvm.space.workload import Kind, Workload
 from ofa_tvm.targets import MeasurementProtocol, Target

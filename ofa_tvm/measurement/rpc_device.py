@@ -8,9 +8,9 @@ from typing import TypeVar
 from typing_extensions import override
 
 from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
-from ofa_tvm.measurement.device import Device, Float32Array, check_shapes
+from ofa_tvm.measurement.device import Device, check_shapes
 from ofa_tvm.measurement.device_info import DeviceInfo
-from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
+from ofa_tvm.measurement.job import Float32Array, Job, KernelJob, SubnetJob
 from ofa_tvm.measurement.rpc_session import RpcSession, one_line
 from ofa_tvm.measurement.tracker import SessionOffer
 from ofa_tvm.targets import EMULATED_SUFFIX, MeasurementProtocol, Target

@@ -13,9 +13,8 @@ import tvm
 from tvm import rpc
 
 from ofa_tvm.measurement.deadline import is_connected, limit_receives, shut_connections, within
-from ofa_tvm.measurement.device import Float32Array
 from ofa_tvm.measurement.device_info import INFO_FUNCTION, DeviceInfo
-from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
+from ofa_tvm.measurement.job import Float32Array, Job, KernelJob, SubnetJob
 from ofa_tvm.measurement.rpc_caches import ArgumentCache, LibraryCache
 from ofa_tvm.measurement.tracker import SessionOffer
 from ofa_tvm.targets import MeasurementProtocol

@@ -25,10 +25,10 @@ from ofa_tvm.errors import (
     TrackerUnreachableError,
 )
 from ofa_tvm.measurement.crew import Limits
-from ofa_tvm.measurement.device import Device, Float32Array
+from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.device_info import DeviceInfo
 from ofa_tvm.measurement.farm import Farm
-from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
+from ofa_tvm.measurement.job import Float32Array, Job, KernelJob, SubnetJob
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome
 from ofa_tvm.measurement.run import MAX_ATTEMPTS
 from ofa_tvm.measurement.sources import DeviceSource, Offer

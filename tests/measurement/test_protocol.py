@@ -10,8 +10,8 @@ import pytest
 
 from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
 from ofa_tvm.measurement.chunk import Chunk, Tally, Task
-from ofa_tvm.measurement.device import Device, Float32Array
-from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
+from ofa_tvm.measurement.device import Device
+from ofa_tvm.measurement.job import Float32Array, Job, KernelJob, SubnetJob
 from ofa_tvm.measurement.protocol import median_and_spread
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import MeasurementProtocol

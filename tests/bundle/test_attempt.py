@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,8 @@ def test_operators_without_a_template_are_searched_for(tmp_path: Path, monkeypat
         CandidateBuilder(evaluator, bench, 0, lines.append).build(candidate)
         assert not bench.searched.exists()  # no time for it, so by the default schedule
         monkeypatch.setattr(attempt_module, "tune", in_no_time)  # so that all of it is left for the search
-        built = CandidateBuilder(evaluator, bench, 0.3, lines.append).build(candidate)
+        monkeypatch.setattr(search, "search_leftovers", partial(search.search_leftovers, trials=4))
+        built = CandidateBuilder(evaluator, bench, 5, lines.append).build(candidate)
         assert TuningDatabase(bench.searched).records.get_all_tuning_records()
     assert built.lowered.sample_output.sum() == pytest.approx(1, abs=1e-5)  # what build compared the library's with
     (said,) = {line for line in lines if line.startswith("no kernel template for")}

@@ -143,13 +143,12 @@ def test_other_parameters_are_another_kernel(make_bench: MakeBench) -> None:
 
 
 def test_nothing_that_was_measured_is_lost_at_the_deadline(make_bench: MakeBench) -> None:
-    deadline_s = time.monotonic() + 0.5
-
     def until_then(_workload: Workload, _number: int) -> float:
         time.sleep(max(0.0, deadline_s - time.monotonic()))
         return 1.0
 
     bench = make_bench(until_then)
+    deadline_s = time.monotonic() + 0.5
     counts: list[int] = []
     bench.measure(defaults(bench), counts.append, deadline_s)
     assert recorded(bench) == bench.timed == Counter(WORKLOADS[:CHUNK_JOBS])

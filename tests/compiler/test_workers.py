@@ -71,7 +71,7 @@ def test_what_may_kill_gets_a_worker_though_it_is_alone(monkeypatch: pytest.Monk
     (pid,) = map_in_workers(lambda _: os.getpid(), [7], str, may_kill=True)
     assert pid != os.getpid()
     assert map_in_workers(lambda _: os.getpid(), [], str, may_kill=True) == []
-    with pytest.raises(CompileError, match="built 1 died"):
+    with pytest.raises(CompileError, match=r"built [12] died"):
         map_in_workers(lambda _: os.kill(os.getpid(), signal.SIGKILL), [1, 2], str, may_kill=True)
 
 

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 # As the commands do: ONNX Runtime is to send nothing to its maker, from tests neither.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# OpenMP's threads wait by turning in circles, for as long as there are cores for them, which there aren't beside other
+# workers: three deploys at once take half the time if they sleep instead. Read once, when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # A background job or nohup ignores these signals, and so would every command that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+TESTS = Path(__file__).parent
+LONGEST = (
+    "end_to_end/boards/test_boards.py",
+    "boards/test_lifecycle.py",
+    "end_to_end/test_local.py",
+    "end_to_end/test_null.py",
+    "end_to_end/boards",
+    "end_to_end",
+    "rpc/test_server_faults.py",
+    "rpc/test_server_contract.py",
+    "benchmarks",
+    "boards",
+    "measurement",
+    "compiler",
+)
+"""Files and folders whose files take longest, the longest first: a worker that began one of them last would end last.
+What waits for boards and processes lies between what computes, to wait while others compute."""
 
 TORCHVISION = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets")
 
@@ -29,6 +53,36 @@ class Stub(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         return type(name, (), {})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        places = [item.path, *item.path.parents]
+        return next((number for number, name in enumerate(LONGEST) if TESTS / name in places), len(LONGEST))
+
+    items.sort(key=rank)  # which leaves a file's tests in their order
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """A folder by its name. The first of pytest's workers to ask for it fills it; the others wait, and only read it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def get(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, complete = root / "shared" / name, root / "shared" / f"{name}.complete"
+        folder.parent.mkdir(exist_ok=True)
+        with (root / "shared" / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not complete.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                fill(folder)
+                complete.touch()
+        return folder
+
+    return get
 
 
 @pytest.fixture(scope="session")

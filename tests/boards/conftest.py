@@ -175,9 +175,9 @@ def possible() -> None:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packages and the native server, fetched and built once for all tests."""
-    return tmp_path_factory.mktemp("cache")
+def cache(shared: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """Packages and the native server, fetched and built once for all tests, under locks of their own."""
+    return shared("cache of boards", lambda _empty: None)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,13 +27,14 @@ from ofa_tvm.bundle.files import check_files
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.checkpoint import save_supernet
-from ofa_tvm.supernet.metadata import DataDescription, SupernetDescription, SupernetFolder, TrainingRecord
+from ofa_tvm.supernet.metadata import DataDescription, SupernetDescription, TrainingRecord
 from ofa_tvm.supernet.network import Supernet
 from ofa_tvm.training.characters import MEAN, STD
 from ofa_tvm.training.glyphs import CLASS_NAMES
 from ofa_tvm.training.records import CALIBRATION_IMAGES, HELD_OUT_IMAGES, AccuracyRecord, append_accuracy_record
 
 REPOSITORY = Path(__file__).parents[2]
+Shared = Callable[[str, Callable[[Path], None]], Path]
 PATIENCE_S = 280.0
 MARK = "OFA_TVM_TEST_MARK"
 
@@ -166,8 +168,17 @@ def space() -> SearchSpace:
 
 
 @pytest.fixture(scope="session")
-def supernet(space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A supernet of random weights, with invented accuracies that grow with the arithmetic."""
+def supernet(space: SearchSpace, shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A supernet of random weights, with invented accuracies that grow with the arithmetic; read only."""
+
+    def fill(folder: Path) -> None:
+        write_supernet(folder, space)
+        Commands(tmp_path_factory.mktemp("accuracy"), folder).succeed("accuracy", "--supernet", folder)
+
+    return shared("supernet", fill)
+
+
+def write_supernet(path: Path, space: SearchSpace) -> None:
     import torch
 
     torch.manual_seed(0)
@@ -179,14 +190,7 @@ def supernet(space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> Pa
         data=DataDescription(kind="characters", calibration_seed=1, held_out_seed=2),
         training=TrainingRecord(command="none", seed=0, batch_size=1, phases=(), finished="", versions={}),
     )
-    folder = save_supernet(tmp_path_factory.mktemp("scratch"), Supernet(space), description)
-    write_accuracy_records(folder, space)
-    commands = Commands(tmp_path_factory.mktemp("accuracy"), folder.path)
-    commands.succeed("accuracy", "--supernet", folder.path)
-    return folder.path
-
-
-def write_accuracy_records(folder: SupernetFolder, space: SearchSpace) -> None:
+    folder = save_supernet(path, Supernet(space), description)
     for architecture in subnets_to_measure(space, 60, seed=0):
         macs = sum(workload.macs for workload in workloads(space, architecture))
         accuracy = 0.5 + 0.1 * float(np.log10(macs / 1e6))
@@ -215,28 +219,45 @@ def new_commands(supernet: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 
 @pytest.fixture(scope="session")
-def null_runs(supernet: Path, new_commands: Callable[[str], Commands]) -> Path:
-    """The ``--runs`` folder of a profile on null: read it, or copy it and write to the copy."""
-    commands = new_commands("profile")
-    commands.succeed("profile", "--target", "null", "--supernet", supernet, "--subnets", 12)
-    return commands.folder / "runs"
+def null_runs(supernet: Path, shared: Shared) -> Path:
+    """The ``--runs`` folder of a profile on null: copy it and write to the copy."""
+
+    def fill(folder: Path) -> None:
+        options = ("--target", "null", "--supernet", supernet, "--subnets", 12)
+        Commands(folder, supernet).succeed("profile", *options)
+
+    return shared("profiled on null", fill) / "runs"
 
 
 @pytest.fixture(scope="session")
-def front_ms(supernet: Path, null_runs: Path, new_commands: Callable[[str], Commands]) -> list[float]:
+def front_ms(supernet: Path, null_runs: Path, shared: Shared) -> list[float]:
     """Predicted latencies in milliseconds along the Pareto front on null, ascending."""
-    options = ("--target", "null", "--supernet", supernet, "--runs", null_runs, "--json")
-    front = new_commands("search").succeed("search", *options).result["front"]
-    return [candidate["predicted_latency_ms"] for candidate in front]
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(null_runs, folder / "runs")
+        run = Commands(folder, supernet).succeed("search", "--target", "null", "--supernet", supernet, "--json")
+        (folder / "result.json").write_text(run.stdout)
+
+    result = json.loads((shared("searched on null", fill) / "result.json").read_text())
+    return [candidate["predicted_latency_ms"] for candidate in result["front"]]
 
 
 @pytest.fixture(scope="session")
-def bundle(supernet: Path, null_runs: Path, front_ms: list[float], new_commands: Callable[[str], Commands]) -> Path:
+def bundle(supernet: Path, null_runs: Path, front_ms: list[float], shared: Shared) -> Path:
     """A bundle deployed on null with a generous budget; read only."""
-    commands = new_commands("deploy")
-    options = ("--target", "null", "--supernet", supernet, "--runs", null_runs, "--tune-minutes", 0)
-    commands.succeed("deploy", *options, "--latency", 10 * front_ms[-1], "--out", "bundle")
-    return commands.folder / "bundle"
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(null_runs, folder / "runs")
+        options = ("--target", "null", "--supernet", supernet, "--tune-minutes", 0)
+        Commands(folder, supernet).succeed("deploy", *options, "--latency", 10 * front_ms[-1], "--out", "bundle")
+
+    return shared("deployed on null", fill) / "bundle"
+
+
+@pytest.fixture(scope="session")
+def null_runs_with_kernels(bundle: Path) -> Path:
+    """As `null_runs`, with the object code of the bundle's kernels, which deploying needs again."""
+    return bundle.parent / "runs"
 
 
 @pytest.fixture

@@ -217,17 +217,17 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def build(shared: Callable[[str, Callable[[Path], None]], Path]) -> Callable[..., Path]:
     """Build the native server with gcc, once for each choice of options."""
 
-    @functools.cache
     def build(*options: str, compiler: str = "gcc") -> Path:
-        out = tmp_path_factory.mktemp("native") / "ofa_tvm-rpc-server"
-        command = [BUILD, "--out", out, *options]
-        environment = {**os.environ, "CC": compiler, "PYTHON": sys.executable}
-        run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
-        assert run.returncode == 0, run.stderr
-        return out
+        def fill(folder: Path) -> None:
+            command = [BUILD, "--out", folder / "ofa_tvm-rpc-server", *options]
+            environment = {**os.environ, "CC": compiler, "PYTHON": sys.executable}
+            run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+            assert run.returncode == 0, run.stderr
+
+        return shared(" ".join(["server by", compiler, *options]), fill) / "ofa_tvm-rpc-server"
 
     return build
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -207,20 +208,46 @@ def make_site(
     return lambda name: contextlib.closing(Site(new_commands(name)))
 
 
-@pytest.fixture(scope="session")
-def profiled(site: Site) -> Any:
-    """A finished profile on the emulated board, where sockets listened meanwhile, here and there."""
-    run = site.profile(site.folder / "runs")
-    run.runs = site.folder / "runs"
-    run.listening = watch(site, run)
-    run.finish()
-    assert run.code == 0, run.stderr
-    run.leaves_nothing()
-    return run
+@dataclass(frozen=True)
+class Profiled:
+    """A finished profile on an emulated board, which other workers use, too: its runs are to be copied.
+
+    Attributes
+    ----------
+    listening
+        Where sockets listened meanwhile, here and on the board.
+    address
+        The board's.
+    """
+
+    runs: Path
+    result: dict[str, Any]
+    listening: tuple[set[str], set[str]]
+    address: str
 
 
 @pytest.fixture(scope="session")
-def cut(profiled: Any) -> Callable[[Path, int], Path]:
+def profiled(emulation: None, supernet: Path, shared: Callable[..., Path], request: pytest.FixtureRequest) -> Profiled:
+    """Made on the site of the worker that needs it first."""
+
+    def fill(folder: Path) -> None:
+        site = request.getfixturevalue("site")
+        run = site.profile(folder / "runs")
+        here, there = watch(site, run)
+        run.finish()
+        assert run.code == 0, run.stderr
+        run.leaves_nothing()
+        address = site.board(f"{TARGET}-1").address
+        seen = {"result": run.result, "here": [*here], "there": [*there], "address": address}
+        (folder / "seen.json").write_text(json.dumps(seen))
+
+    folder = shared("profiled on a board", fill)
+    seen = json.loads((folder / "seen.json").read_text())
+    return Profiled(folder / "runs", seen["result"], (set(seen["here"]), set(seen["there"])), seen["address"])
+
+
+@pytest.fixture(scope="session")
+def cut(profiled: Profiled) -> Callable[[Path, int], Path]:
     """Copy its ``--runs`` folder, without so many of the last measurements."""
 
     def copy(to: Path, missing: int) -> Path:
@@ -238,7 +265,7 @@ def unfinished(cut: Callable[[Path, int], Path], tmp_path: Path) -> Callable[[in
 
 
 @pytest.fixture(scope="session")
-def all_there(profiled: Any) -> Callable[[Path], list[dict[str, Any]]]:
+def all_there(profiled: Profiled) -> Callable[[Path], list[dict[str, Any]]]:
     """The records of a profile like the first one; each of its measurements must be there exactly once."""
 
     def check(runs: Path) -> list[dict[str, Any]]:

@@ -54,19 +54,20 @@ def test_a_check_finds_the_board_fit(site):
     assert f"{TARGET}-1: Cortex-A72 (emulated)" in without_ids(shown)
 
 
-def test_a_profile_measures_every_kernel_and_subnet_and_says_emulated(site, profiled, all_there):
+def test_a_profile_measures_every_kernel_and_subnet_and_says_emulated(site, profiled, all_there, tmp_path):
     result = profiled.result
     assert (result["target"], result["emulated"], result["kernels_failed"]) == (TARGET, True, 0)
     assert without_ids(result["device"]) == f"{TARGET} {TARGET}-1: Cortex-A72"
-    records = all_there(profiled.runs)
+    runs = shutil.copytree(profiled.runs, tmp_path / "runs")
+    records = all_there(runs)
     assert len(records) == result["kernels"] + result["subnets"]
     for record in records:
         assert (record["target"], record["outcome"]["emulated"]) == (TARGET, True)
         assert record["outcome"]["versions"]["device apache-tvm"] == version("apache-tvm")
-    options = ("--target", TARGET, "--supernet", site.commands.supernet, "--runs", profiled.runs)
+    options = ("--target", TARGET, "--supernet", site.commands.supernet, "--runs", runs)
     table = site.succeed("profile", *options, "--resolutions", 24, "--subnets", 10, COLUMNS="200").stdout
     assert "emulated, not measured on hardware" in table
-    assert len(all_there(profiled.runs)) == len(records)
+    assert len(all_there(runs)) == len(records)
 
 
 def test_a_bundle_is_measured_and_verified_on_the_board(site, profiled, watch_listening, tmp_path):
@@ -74,7 +75,7 @@ def test_a_bundle_is_measured_and_verified_on_the_board(site, profiled, watch_li
     options = ("--supernet", site.commands.supernet, "--runs", runs, "--latency", 1e6, "--tune-minutes", 0)
     out = tmp_path / "bundle"
     run = site.start("deploy", "--target", TARGET, *options, "--max-attempts", 1, "--out", out, "--json")
-    assert_loopback_alone(site, *watch_listening(site, run))
+    assert_loopback_alone(site.board(f"{TARGET}-1").address, *watch_listening(site, run))
     run.finish()
     assert run.code == 0, run.stderr
     run.leaves_nothing()
@@ -94,13 +95,13 @@ def test_a_bundle_is_measured_and_verified_on_the_board(site, profiled, watch_li
     site.run("bundle", "verify", out, "--target", TARGET).fails(2, "sample_output.npy")
 
 
-def test_nothing_listens_beyond_loopback_while_a_profile_runs(site, profiled):
-    assert_loopback_alone(site, *profiled.listening)
+def test_nothing_listens_beyond_loopback_while_a_profile_runs(profiled):
+    assert_loopback_alone(profiled.address, *profiled.listening)
 
 
-def assert_loopback_alone(site, here, there):
+def assert_loopback_alone(address, here, there):
     assert here == {"127.0.0.1"}
-    assert there == {f"{site.board(f'{TARGET}-1').address}:22"}
+    assert there == {f"{address}:22"}
 
 
 def test_two_boards_share_a_profile_and_leave_nothing(own_site, unfinished, all_there, read):

@@ -26,18 +26,7 @@ echo "test: types (mypy, strict on the package)"
 .venv/bin/mypy
 echo "test: shell scripts"
 find scripts rpc .ci -type f \( -name '*.sh' -o -name run \) -print0 | xargs -0 -n 1 bash -n
-# Workers take whole files. Three of them keep two cores busy: many tests wait for most of their time. They come in the
-# order of the folders, for xdist's own begins the longest files last: those of few tests.
-# But what looks for anything that boards leave on this machine is alone there.
-workers=(-n 3 --dist loadfile --no-loadscope-reorder)
-alone=(tests/boards/emulation tests/benchmarks/test_farm.py)
-commands=tests/end_to_end/boards
-status=0
-stage() {
-  echo "test: pytest, $1"
-  .venv/bin/python -m pytest -q "${@:2}" || { code=$?; [ $code = 5 ] || status=$code; }  # 5: every test was left out
-}
-stage "everything but emulated boards" "${workers[@]}" --ignore "$commands" "${alone[@]/#/--ignore=}" "${selection[@]}" "$@"
-stage "emulated boards" "${alone[@]}" "${selection[@]}" "$@"
-stage "commands on emulated boards" "${workers[@]}" "$commands" "${selection[@]}" "$@"
-exit $status
+# Workers take whole files, in the order of tests/conftest.py. Four of them keep two cores busy: many tests wait for most of
+# their time.
+echo "test: pytest"
+exec .venv/bin/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder "${selection[@]}" "$@"

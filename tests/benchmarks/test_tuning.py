@@ -8,7 +8,7 @@ import pytest
 @pytest.mark.slow
 def test_from_an_empty_database(run_benchmark, supernet: Path, tmp_path: Path) -> None:
     records = tmp_path / "kept"
-    options = ("--supernet", str(supernet), "--resolutions", "32", "--candidates", "2", "--minutes", "0.3")
+    options = ("--supernet", str(supernet), "--resolutions", "32", "--candidates", "2", "--minutes", "0.1")
     extent = ("--subnets", "1", "--repeats", "2", "--records", str(records))
     code, result, errors = run_benchmark("tuning.py", *options, *extent)
     assert code == 0, errors

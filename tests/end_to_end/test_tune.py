@@ -107,7 +107,7 @@ def test_two_devices_share_the_work(commands, supernet, records):
         with started(line) as first, started(line) as second:
             for server in (first, second):
                 assert "registered at" in server.stderr.readline()
-            space = (*options(supernet, target="local"), "--candidates", 2, "--minutes", 2, "--json")
+            space = (*options(supernet, target="local"), "--candidates", 1, "--minutes", 2, "--json")
             run = commands.succeed("tune", *space, "--tracker", address)
     assert run.result["all"]["complete"] > 0
     assert run.result["all"]["failed"] == 0

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ofa_tvm.lowering.threads import one_torch_thread
 from ofa_tvm.training.glyphs import CLASS_NAMES, glyph_atlas
 
 MEAN = (0.5, 0.5, 0.5)
@@ -75,7 +76,9 @@ class ImageSet:
     def render(cls, seed: int, count: int, resolution: int) -> ImageSet:
         """The first `count` images of a stream."""
         stream = CharacterImages(seed)
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:  # torch computes without Python's lock
+        # PyTorch computes without Python's lock, so threads draw side by side, each alone: if PyTorch shared the work
+        # of each among several, these would wait for each other, and spin.
+        with one_torch_thread(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
             blocks = threads.map(stream.block, range(-(-count // BLOCK)), itertools.repeat(resolution))
             images, labels = zip(*blocks, strict=True)
         return cls(torch.cat(images)[:count], torch.cat(labels)[:count])

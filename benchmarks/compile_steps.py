@@ -69,9 +69,9 @@ def build_all(
     from ofa_tvm.compiler.kernels import KernelObjects
     from ofa_tvm.compiler.schedules import Schedules
     from ofa_tvm.compiler.toolchain import Toolchain
-    from ofa_tvm.lowering.threads import one_torch_thread
     from ofa_tvm.measurement.records import RecordStore
     from ofa_tvm.supernet.network import Supernet
+    from ofa_tvm.supernet.threads import one_torch_thread
     from ofa_tvm.targets import load_target
 
     imports_ms = (time.time() - started_s) * 1e3

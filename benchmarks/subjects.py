@@ -13,7 +13,6 @@ from systems.loaded import ARCHITECTURE, IMAGE, LOGITS, MODEL, WEIGHTS
 from ofa_tvm.files import write_json
 from ofa_tvm.lowering.lower import LoweredSubnet, lower
 from ofa_tvm.lowering.outputs import random_image
-from ofa_tvm.lowering.threads import one_torch_thread
 from ofa_tvm.predictors.profiling import subnets_to_profile
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.mobilenet_v3 import workloads
@@ -25,6 +24,7 @@ from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.metadata import find_supernet
 from ofa_tvm.supernet.network import Supernet
 from ofa_tvm.supernet.subnet import Subnet
+from ofa_tvm.supernet.threads import one_torch_thread
 
 IMAGENET_SPACE = named_space("mobilenet_v3_w1.0")
 _CALIBRATION_IMAGES = 8

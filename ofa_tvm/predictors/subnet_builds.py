@@ -13,11 +13,11 @@ from ofa_tvm.compiler.workers import map_in_workers
 from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.lowering.lower import lower
 from ofa_tvm.lowering.outputs import Array, random_image
-from ofa_tvm.lowering.threads import one_torch_thread
 from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.mobilenet_v3 import INPUT_CHANNELS, workloads
 from ofa_tvm.supernet.network import Supernet
+from ofa_tvm.supernet.threads import one_torch_thread
 
 
 def build_subnets(

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ofa_tvm.lowering.threads import one_torch_thread
+from ofa_tvm.supernet.threads import one_torch_thread
 from ofa_tvm.training.glyphs import CLASS_NAMES, glyph_atlas
 
 MEAN = (0.5, 0.5, 0.5)

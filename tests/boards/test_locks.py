@@ -59,8 +59,8 @@ def test_a_file_that_its_holder_removes_is_made_anew(tmp_path: Path):
             with file_locked(path, "x"):
                 inside.append(number)
                 assert len(inside) == 1
-                path.unlink()
                 inside.remove(number)
+                path.unlink()  # from here on another has it, with a file of its own
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))

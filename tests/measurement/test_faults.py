@@ -95,7 +95,7 @@ def test_a_connection_that_breaks_without_a_word_is_told_from_a_crash(target: Ta
         offer = LocalSource(target, local, "this host").offer()
         assert offer is not None
         device = offer.connect()
-        server = _newest_server()
+        server = _server()
         victims = [server, *server.children()] if killed == "server" else server.children()
         killer = threading.Timer(0.3, lambda: [victim.kill() for victim in victims])
         killer.start()
@@ -112,7 +112,7 @@ def test_a_connection_that_breaks_without_a_word_is_told_from_a_crash(target: Ta
 def test_tracker_killed_between_jobs_is_started_again(
     farm: Farm, target: Target, faulty_job: Kernels, kernel_job: Kernels
 ):
-    _child("tracker.py").kill()
+    _newest("tracker.py").kill()
     # The session outlives the tracker.
     assert farm.measure(kernel_job("double"), kernel_job("double"), target.measurement)
     with pytest.raises(MeasurementError):
@@ -194,22 +194,18 @@ def test_no_file_is_left(
         farm.measure(kernel_job("double"), kernel_job("double"), target.measurement)
         assert list(tmp_path.glob("**/*.so"))
         if killed:
-            _newest_server().kill()
+            _server().kill()
     assert not list(tmp_path.iterdir())
 
 
-def _child(script: str) -> psutil.Process:
-    (process,) = [child for child in psutil.Process().children() if any(script in word for word in child.cmdline())]
-    return process
-
-
-def _newest_server() -> psutil.Process:
-    servers = [child for child in psutil.Process().children() if any("server.py" in word for word in child.cmdline())]
-    return max(servers, key=lambda process: process.create_time())
+def _newest(script: str) -> psutil.Process:
+    """Other files' tests in this process may keep a tracker, too."""
+    children = [child for child in psutil.Process().children() if any(script in word for word in child.cmdline())]
+    return max(children, key=lambda process: process.create_time())
 
 
 def _server() -> psutil.Process:
-    return _child("server.py")
+    return _newest("server.py")
 
 
 def _descendants() -> set[int]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ofa_tvm.errors import CompileError
+from cpp import compile_cpp
 
 _SOURCE = Path(__file__).with_name("peak.cpp")
-_COMPILER = ("g++", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC")
+_OPTIONS = ("-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC")
 _SAMPLE_S = 0.001
 
 
@@ -28,13 +27,7 @@ class Peak:
     def __init__(self, threads: int) -> None:
         with tempfile.TemporaryDirectory(prefix="ofa_tvm.") as folder:
             library = Path(folder) / "peak.so"
-            try:
-                subprocess.run([*_COMPILER, "-o", str(library), str(_SOURCE)], check=True, capture_output=True)
-            except FileNotFoundError as error:
-                raise CompileError(f"{_COMPILER[0]} is not installed; run scripts/setup.sh") from error
-            except subprocess.CalledProcessError as error:
-                reason = error.stderr.decode(errors="replace").strip().partition("\n")[0]
-                raise CompileError(f"{_COMPILER[0]} cannot build {_SOURCE.name}: {reason}") from error
+            compile_cpp(_SOURCE, library, *_OPTIONS)
             self._code = ctypes.CDLL(str(library))
         self._code.run.argtypes = (ctypes.c_long, ctypes.c_float, ctypes.c_float)
         self._code.run.restype = ctypes.c_float

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -11,17 +10,17 @@ from unittest import mock
 import numpy as np
 import onnx
 import tvm
+from cpp import compile_cpp
 from tvm import tirx
 from tvm.runtime.vm import VirtualMachine
 from tvm.script.ir_builder import tirx as T
 
 from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.library import compile_subnet
-from ofa_tvm.compiler.linking import HOST_COMPILER, link_library
+from ofa_tvm.compiler.linking import link_library
 from ofa_tvm.compiler.packed_calls import Arguments
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.toolchain import Toolchain
-from ofa_tvm.errors import CompileError
 from ofa_tvm.lowering.outputs import Array
 from ofa_tvm.space.workload import Workload
 
@@ -89,11 +88,5 @@ def _stamp(number: int) -> None:
 def _stamps(folder: Path) -> bytes:
     """Object code of what takes the time."""
     code = folder / "stamps.o"
-    try:
-        subprocess.run([HOST_COMPILER, "-O2", "-fPIC", "-c", "-o", code, _SOURCE], check=True, capture_output=True)
-    except FileNotFoundError as error:
-        raise CompileError(f"{HOST_COMPILER} is not installed; run scripts/setup.sh") from error
-    except subprocess.CalledProcessError as error:
-        reason = error.stderr.decode(errors="replace").strip().partition("\n")[0]
-        raise CompileError(f"{HOST_COMPILER} cannot build {_SOURCE.name}: {reason}") from error
+    compile_cpp(_SOURCE, code, "-O2", "-fPIC", "-c")
     return code.read_bytes()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from ofa_tvm.predictors.metrics import held_out_metrics
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.encoding import one_hot
 from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.supernet.threads import one_torch_thread
 
 MIN_RECORDS = 20
 HELD_OUT_FRACTION = 0.2
@@ -60,7 +60,7 @@ def train(space: SearchSpace, records: Sequence[tuple[Architecture, float]], see
     targets = np.array(list(accuracies.values()))
     order = np.random.default_rng(seed).permutation(len(targets))
     held_out, rest = np.split(order, [round(HELD_OUT_FRACTION * len(order))])
-    with _one_thread():
+    with one_torch_thread():
         trial = fit_model(features[rest], targets[rest], seed)
         model = fit_model(features, targets, seed)
     metrics = held_out_metrics(trial.predict(features[held_out]), targets[held_out])
@@ -117,17 +117,6 @@ def _forward(weights: list[torch.Tensor], biases: list[torch.Tensor], inputs: to
         hidden = torch.relu(torch.baddbmm(bias, hidden, weight))
     scores: torch.Tensor = torch.baddbmm(biases[-1], hidden, weights[-1])
     return scores
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Matrices this small gain nothing from threads, and one thread gives the same sums everywhere."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _mean_by_architecture(records: Sequence[tuple[Architecture, float]]) -> dict[Architecture, float]:

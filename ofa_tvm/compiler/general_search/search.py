@@ -31,7 +31,7 @@ POPULATION = 64
 """Schedules that evolve into a batch. TVM's 512 take a minute of CPU time, in which a device can try hundreds."""
 
 LEFTOVER_TRIALS = 128
-"""A function."""
+"""Candidates of a function."""
 
 UNLIMITED = 2**31 - 1
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ofa_tvm"
-FOUNDATION = ("errors", "files", "cpuinfo", "space", "targets")
+FOUNDATION = ("errors", "files", "locks", "cpuinfo", "space", "targets")
 STAGES = ("supernet", "training", "lowering", "measurement", "compiler", "boards", "predictors", "evolution", "bundle")
 COMMAND_SUPPORT = ("interruption", "display", "device_tables", "console", "workspace")
 COMMANDS = ("train", "accuracy", "tune", "profile", "search", "deploy", "devices", "report")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import paramiko
 
-from ofa_tvm.boards.locks import folder_locked
 from ofa_tvm.errors import HostKeyError
 from ofa_tvm.files import write_atomic
+from ofa_tvm.locks import folder_locked
 
 _RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}=?")
@@ -24,7 +24,7 @@ def forget_host(own: Path, name: str) -> None:
     """Remove a host from a file of ours, as when the board is gone and its address may be given to another."""
     if not own.exists():
         return
-    with folder_locked(own.parent, str(own)):
+    with folder_locked(own.parent, f"changes {own}"):
         lines = own.read_bytes().splitlines(keepends=True)
         kept = [line for line in lines if line.split(b" ", 1)[0] != name.encode()]
         if kept != lines:
@@ -99,7 +99,7 @@ class KnownHosts:
             )
 
     def _keep(self, name: str, key: paramiko.PKey) -> None:
-        with folder_locked(self._own.parent, str(self._own)):
+        with folder_locked(self._own.parent, f"changes {self._own}"):
             before = self._own.read_bytes() if self._own.exists() else b""
             write_atomic(self._own, before + f"{name} {key.get_name()} {key.get_base64()}\n".encode())
 

@@ -28,11 +28,11 @@ import stamina.instrumentation
 
 from ofa_tvm.boards.forwarding import ForwardingToBoard, ForwardingToHost
 from ofa_tvm.boards.link_state import LinkState, link_file, link_pid_file, write_link_state
-from ofa_tvm.boards.locks import try_lock
 from ofa_tvm.boards.login import connect
 from ofa_tvm.boards.registry import Board, known_hosts_file, load_board
 from ofa_tvm.boards.ssh import SshConnection, one_line
 from ofa_tvm.errors import BoardUnreachableError, DeviceError, HostKeyError, OfaTvmError, OutputError
+from ofa_tvm.locks import lock_until
 from ofa_tvm.measurement.loopback import LOOPBACK
 
 ALIVE_PERIOD_S = 3.0
@@ -232,11 +232,8 @@ def _listen(board: Board) -> socket.socket:
 
 
 def _take(descriptor: int, name: str) -> None:
-    deadline = time.monotonic() + LOCK_LIMIT_S
-    while not try_lock(descriptor):
-        if time.monotonic() > deadline:
-            raise DeviceError(f"{name} has a link already; python -m ofa_tvm.devices stop {name} ends it")
-        time.sleep(0.05)
+    if not lock_until(descriptor, time.monotonic() + LOCK_LIMIT_S):
+        raise DeviceError(f"{name} has a link already; python -m ofa_tvm.devices stop {name} ends it")
     link_file(name, "json").unlink(missing_ok=True)  # of one that was killed
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())

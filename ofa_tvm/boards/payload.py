@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ofa_tvm.boards.locks import file_locked
 from ofa_tvm.boards.probe import Probe, Runtime
 from ofa_tvm.boards.registry import cache_folder
 from ofa_tvm.boards.wheels import download, tvm_requirements
 from ofa_tvm.errors import BoardSetUpError
 from ofa_tvm.files import directory_atomic, shipped_folder
+from ofa_tvm.locks import file_locked
 
 RECIPE = "1"
 """To be changed when the same files are to be installed in another way."""
@@ -76,7 +76,7 @@ def native_payload(found: Probe, say: Callable[[str], None]) -> list[Upload]:
     if compiler == "gcc" and found.glibc is not None and found.glibc < GCC_GLIBC:
         say(f"this host's gcc may build for a newer glibc than {found.glibc[0]}.{found.glibc[1]}; pip install ziglang")
     folder = cache_folder() / "native" / f"{found.machine}-{compiler}-{payload_name(found, 'native')}"
-    with file_locked(folder.with_suffix(".lock"), "building the native server", say):
+    with file_locked(folder.with_suffix(".lock"), "builds the native server", say):
         if not folder.is_dir():
             with directory_atomic(folder) as unfinished:
                 say(f"building the native RPC server for {found.machine}")

@@ -14,9 +14,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ofa_tvm.boards.address import SSH_PORT, SshAddress
-from ofa_tvm.boards.locks import Say, file_locked, folder_locked, try_lock
 from ofa_tvm.errors import UsageError
 from ofa_tvm.files import output_errors, write_atomic
+from ofa_tvm.locks import Say, file_locked, folder_locked, try_lock
 from ofa_tvm.targets import EMULATED_SUFFIX
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}"
@@ -119,7 +119,7 @@ def name_on_board(board: Board) -> str:
     The host's part is chosen once and kept for as long as it knows a board.
     """
     path = _host_file()
-    with folder_locked(state_folder(), "the list of boards"):
+    with folder_locked(state_folder(), "changes the list of boards"):
         if not path.exists():
             write_atomic(path, f"{secrets.token_hex(4)}\n".encode())
         return f"{board.name}-{path.read_text().strip()}"
@@ -190,7 +190,7 @@ def board_names() -> list[str]:
 
 def remove_board(name: str) -> None:
     """Forget a board; it may be forgotten already."""
-    with folder_locked(state_folder(), "the list of boards"), output_errors(_file(name)):
+    with folder_locked(state_folder(), "changes the list of boards"), output_errors(_file(name)):
         _file(name).unlink(missing_ok=True)
         if not board_names():
             _host_file().unlink(missing_ok=True)
@@ -209,7 +209,7 @@ def board_lock(name: str, say: Say = lambda _: None) -> Iterator[None]:
         Another one has been at it for too long.
     """
     path = _lock_file(name)
-    with file_locked(path, name, say):
+    with file_locked(path, f"changes what runs for {name}", say):
         try:
             yield
         finally:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from ofa_tvm.boards.locks import file_locked
 from ofa_tvm.boards.registry import cache_folder
 from ofa_tvm.errors import BoardSetUpError
 from ofa_tvm.files import directory_atomic
+from ofa_tvm.locks import file_locked
 
 DOWNLOAD_LIMIT_S = 600.0
 OLDEST_GLIBC_MINOR, GLIBC_MINOR = 17, 28
@@ -44,7 +44,7 @@ def download(
     """
     wanted = "\n".join([*requirements, machine, f"{python}", f"{dependencies}"])
     folder = cache_folder() / "wheels" / f"{machine}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
-    with file_locked(folder.with_suffix(".lock"), "getting packages", say):
+    with file_locked(folder.with_suffix(".lock"), "gets packages", say):
         if not folder.is_dir():
             say(f"getting packages for {machine}, Python {python[0]}.{python[1]}, with pip")
             with directory_atomic(folder) as unfinished:

@@ -22,7 +22,6 @@ from ofa_tvm.boards.inventory import take_inventory
 from ofa_tvm.boards.lifecycle import remove, seen_at, start, stop
 from ofa_tvm.boards.link_control import link_status, start_link, stop_link
 from ofa_tvm.boards.link_state import link_file
-from ofa_tvm.boards.locks import try_lock
 from ofa_tvm.boards.provisioning import set_up
 from ofa_tvm.boards.registry import Board, load_board, save_board
 from ofa_tvm.boards.service import ShellService, server_command
@@ -35,6 +34,7 @@ from ofa_tvm.errors import (
     TrackerUnreachableError,
 )
 from ofa_tvm.files import shipped_folder
+from ofa_tvm.locks import try_lock
 from ofa_tvm.measurement.tracker import TrackerAddress
 
 from .conftest import LIMIT_S, SshBoard, Tracker, ip, links, wait_until

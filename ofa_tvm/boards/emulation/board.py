@@ -20,7 +20,7 @@ from ofa_tvm.targets import Target
 __all__ = ["EmulatedBoard", "clean_stale", "find_boards", "start_board", "stop_board"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-BUSY = "emulated boards"
+DOING = "starts or ends an emulated board"
 
 
 def start_board(target: Target, name: str, folder: Path, say: Say, *, tethered: bool) -> EmulatedBoard:
@@ -49,7 +49,7 @@ def start_board(target: Target, name: str, folder: Path, say: Say, *, tethered: 
     enable_arm64(say)
     base = base_root(say)
     folder = folder.resolve()
-    with locked(folder, BUSY, say):
+    with locked(folder, DOING, say):
         _remove_stale(folder)
         if _is_taken(folder / name):
             raise EmulationError(f"board {name} runs already (its state is {folder / name}); stop it, or name another")
@@ -86,7 +86,7 @@ def stop_board(board: EmulatedBoard) -> None:
 def clean_stale(folder: Path) -> None:
     """Remove what is left below `folder` of boards that were killed, and boards whose state can't be read."""
     if folder.is_dir():
-        with locked(folder.resolve(), BUSY):
+        with locked(folder.resolve(), DOING):
             _remove_stale(folder.resolve())
 
 

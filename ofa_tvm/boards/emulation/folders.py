@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ofa_tvm.boards.emulation.host import Say
-from ofa_tvm.boards.locks import folder_locked
 from ofa_tvm.errors import EmulationError, OutputError
+from ofa_tvm.locks import folder_locked
 
 POLL_PERIOD_S = 0.05
 
 
 @contextlib.contextmanager
-def locked(folder: Path, what: str, say: Say = lambda _: None) -> Iterator[None]:
-    """Hold the lock of `folder`, as `ofa_tvm.boards.locks.folder_locked` does.
+def locked(folder: Path, doing: str, say: Say = lambda _: None) -> Iterator[None]:
+    """Hold the lock of `folder`, as `ofa_tvm.locks.folder_locked` does.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def locked(folder: Path, what: str, say: Say = lambda _: None) -> Iterator[None]
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(folder_locked(folder, what, say))
+            stack.enter_context(folder_locked(folder, doing, say))
         except OutputError as error:
             reason = getattr(error.__cause__, "strerror", None) or error
             raise EmulationError(f"cannot use {folder} for emulated boards: {reason}; name another place") from error

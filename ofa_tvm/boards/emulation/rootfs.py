@@ -54,7 +54,7 @@ def base_root(say: Say, cache: Path | None = None) -> Path:
     root = cache / f"{NAME}{_digest()}"
     if root.is_dir():
         return root
-    with locked(cache, "the system of emulated boards", say):
+    with locked(cache, "builds the system of emulated boards", say):
         if root.is_dir():
             return root
         for leftover in cache.glob(f"{UNFINISHED}*"):  # of builders that were killed

@@ -27,7 +27,7 @@ TRIM_EVERY = 1000
 log = logging.getLogger(__name__)
 
 # Buffers stay as the templates allocate them: those of accumulators are marked to lie on the stack.
-_AS_ALLOCATED = {"tirx.disable_storage_rewrite": True}
+KERNEL_OPTIONS = UNCHECKED | {"tirx.disable_storage_rewrite": True}
 
 
 class KernelObjects:
@@ -120,7 +120,7 @@ class KernelObjects:
         body = TEMPLATES[workload.kind].prim_func(workload, parameters, self.machine)
         mod = tvm.IRModule({workload.key: body.with_attr("global_symbol", workload.key)})
         try:
-            return object_code(mod, self.target, UNCHECKED | _AS_ALLOCATED)
+            return object_code(mod, self.target, KERNEL_OPTIONS)
         except (RuntimeError, ValueError, TypeError) as error:
             raise CompileError(f"TVM cannot build {_describe(kernel)} for {self.target}: {last_line(error)}") from error
 

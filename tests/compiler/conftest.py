@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from ofa_tvm.compiler import layout
 from ofa_tvm.compiler.kernel_bench import REFERENCE, KernelBench
-from ofa_tvm.compiler.kernels import _AS_ALLOCATED, KernelObjects
+from ofa_tvm.compiler.kernels import KERNEL_OPTIONS, KernelObjects
 from ofa_tvm.compiler.machine import Machine, machine_of, resolve_tvm_target
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
 from ofa_tvm.compiler.toolchain import Toolchain
@@ -148,7 +148,7 @@ def check_kernels(host: Target, machine: Machine) -> Check:
 
     def check(kernels: list[tuple[Workload, Parameters]], machine: Machine = machine) -> None:
         entries = [(f"kernel_{n}", workload, parameters) for n, (workload, parameters) in enumerate(kernels)]
-        with tvm.transform.PassContext(opt_level=3, config=_AS_ALLOCATED):
+        with tvm.transform.PassContext(opt_level=3, config=KERNEL_OPTIONS):
             library = tvm.compile(kernel_module(entries, machine), target=host)
         for symbol, workload, parameters in entries:
             arguments, expected = problem(workload, machine)

@@ -147,10 +147,19 @@ def test_parameters_tuned_for_another_workload_are_right(check_kernels: Check) -
     )
 
 
+@pytest.mark.parametrize("order", get_args(LoopOrder))
+@pytest.mark.parametrize("scaled", [False, True])
+def test_tiles_may_be_of_two_sizes(order: LoopOrder, scaled: bool, check_kernels: Check) -> None:
+    workload = Workload("pointwise", 20, 112, 11, 11, activation="relu", residual=True, scaled=scaled)
+    sizes = [(6, 4), (9, 3), (25, 2), (4, 5), (121, 4), (13, 7)]
+    check_kernels([(workload, Parameters(pixels, count, 1, order)) for pixels, count in sizes])
+
+
 def test_factors_may_come_from_lanes_of_a_register(check_kernels: Check) -> None:
     kernels = [(w, p) for w in POINTWISE for p in spread(TEMPLATES[w.kind].candidates(w, NEON), 3)]
     foreign = Parameters(tile_pixels=5, tile_blocks=2, partial_sums=4, loop_order="pixels")
-    check_kernels([*kernels, (POINTWISE[0], foreign)], NEON)
+    uneven = (Workload("pointwise", 18, 28, 5, 5, scaled=True), Parameters(tile_pixels=4, tile_blocks=4))
+    check_kernels([*kernels, (POINTWISE[0], foreign), uneven], NEON)
 
 
 @pytest.mark.parametrize("threads", [2, 3])
@@ -162,6 +171,10 @@ def test_threads_share_a_kernel(
     kernels = [
         (Workload("pointwise", 40, 70, 5, 5, residual=scaled, scaled=scaled), Parameters(tiles, 2, 1, order))
         for scaled, tiles, order in [*product((True,), (7, 25), orders), (False, 7, "pixels")]
+    ]
+    kernels += [
+        (Workload("pointwise", 24, 112, 5, 5, scaled=scaled), Parameters(pixels, 4, 1, order))
+        for scaled, pixels, order in product((False, True), (4, 25), orders)
     ]
     kernels += [
         (Workload("depthwise", 40, 40, 7, 9, 3, 1, pooled=pooled), Parameters(5, 2, unroll_kernel=unroll))

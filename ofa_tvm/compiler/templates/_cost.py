@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import product
 
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates._base import LoopOrder, Parameters
@@ -68,25 +69,29 @@ def product_cycles(
     blocks: Tiling,
     partial_sums: int,
     order: LoopOrder,
-    shared: int = 0,
+    sums: Callable[[int, int], int],
 ) -> float:
     """Cycles of a matrix product over `channels`, tiled in pixels and in blocks of output channels.
 
-    Of a tile's vectors `shared` serve two pixels each.
+    A tile of so many pixels and blocks has `sums` vectors of partial sums.
     """
-    accumulators = pixels.size * blocks.size * partial_sums - shared
-    by_lane = machine.multiplies_by_lane
-    loads = (pixels.size / machine.lanes if by_lane else pixels.size) + blocks.size
-    step = step_cycles(machine, accumulators, loads * partial_sums / USABLE_LOADS)
-    operands = pixels.size + 2 if by_lane else min(pixels.size, blocks.size) + (2 if shared else 1)
-    step *= spill_factor(machine, accumulators + operands)
-    compute = channels / partial_sums * step
     streamed = _streamed_bytes(machine, channels, pixels, blocks, order) / L2_BYTES_PER_CYCLE
-    overhead = tile_cycles(machine, accumulators)
-    if order == "pixels" and not by_lane:
-        overhead += SCATTERED_CYCLES * pixels.size
-    # Streams overlap with computing, though not entirely.
-    return pixels.count * blocks.count * (max(compute, streamed) + streamed / 4 + overhead)
+
+    def tile(tile_pixels: int, tile_blocks: int) -> float:
+        accumulators = sums(tile_pixels, tile_blocks)
+        shared = tile_pixels * tile_blocks * partial_sums - accumulators
+        by_lane = machine.multiplies_by_lane
+        loads = (tile_pixels / machine.lanes if by_lane else tile_pixels) + tile_blocks
+        step = step_cycles(machine, accumulators, loads * partial_sums / USABLE_LOADS)
+        operands = tile_pixels + 2 if by_lane else min(tile_pixels, tile_blocks) + (2 if shared else 1)
+        compute = channels / partial_sums * step * spill_factor(machine, accumulators + operands)
+        overhead = tile_cycles(machine, accumulators)
+        if order == "pixels" and not by_lane:
+            overhead += SCATTERED_CYCLES * tile_pixels
+        # Streams overlap with computing, though not entirely.
+        return max(compute, streamed) + streamed / 4 + overhead
+
+    return sum(p.count * b.count * tile(p.size, b.size) for p, b in product(pixels.groups, blocks.groups))
 
 
 def scaling_cycles(machine: Machine, channels: int, pixels: Tiling, blocks: Tiling, order: LoopOrder) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T
+
+from ofa_tvm.compiler.templates._tiling import Group
 
 Index: TypeAlias = "Expr | int"
 Span: TypeAlias = "tuple[Index, Index]"
@@ -69,6 +71,19 @@ def shared(
             first, last = _part(outer * inner, thread, threads)
             for number in each_in((first // inner, (last + inner - 1) // inner)):
                 yield number, (tirx.max(0, first - number * inner), tirx.min(inner, last - number * inner))
+
+
+def each_size(number: Index, groups: Sequence[Group]) -> Iterator[int]:
+    """Emit a case for each size that the tile of this number may have; there are two at most."""
+    if isinstance(number, int) or len(groups) == 1:
+        yield groups[0].size  # of two groups neither is the only one with a tile of number 0
+        return
+    wide, narrow = groups
+    with T.If(number < narrow.first):
+        with T.Then():
+            yield wide.size
+        with T.Else():
+            yield narrow.size
 
 
 def _part(count: int, thread: Index, threads: int) -> Span:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
-from typing import get_args
+from typing import Literal, get_args
 
 from tvm.tirx import Buffer, PrimFunc
 
@@ -13,7 +14,7 @@ from ofa_tvm.compiler.templates._base import LoopOrder, Parameters, Shape, Templ
 from ofa_tvm.compiler.templates._cost import ELEMENT_BYTES, product_cycles, scaling_cycles, shortlist
 from ofa_tvm.compiler.templates._emit import emit_function
 from ofa_tvm.compiler.templates._epilogue import epilogue_shapes
-from ofa_tvm.compiler.templates._loops import Index, each_in, shared
+from ofa_tvm.compiler.templates._loops import Index, Span, clip, each_in, each_size, shared
 from ofa_tvm.compiler.templates._product import Image, Matrix, image_of, matrix_of, scaled_image, scaled_matrix
 from ofa_tvm.compiler.templates._product_tile import Ask, ProductTile, TileShape
 from ofa_tvm.compiler.templates._stream import Stream
@@ -75,45 +76,60 @@ class _Emitter:
         self.workload, self.machine, self.buffers, self.lanes = workload, machine, buffers, machine.lanes
         self.threads = machine.threads_for(workload)
         self.pixels, self.blocks = _tilings(workload, parameters, machine)
-        self.shape = TileShape(self.pixels.size, self.blocks.size, parameters.partial_sums)
+        self.partial_sums = parameters.partial_sums
         # With one tile of pixels there is nothing to hold the weights for.
         self.pixels_outside = parameters.loop_order == "pixels" or self.pixels.count == 1
 
     def emit(self) -> None:
         """Tiles of pixels and of blocks, one inside the other; what the outer loop holds is scaled there."""
-        outer, inner = (self.pixels, self.blocks) if self.pixels_outside else (self.blocks, self.pixels)
-        for number, span in shared(outer.count, inner.count, self.threads, "outer" if self.pixels_outside else "inner"):
-            first = outer.start(number)
-            if self.pixels_outside:
-                image = self._image(first)
-                for step in each_in(span):
-                    block = inner.start(step)
-                    matrix = matrix_of(self.buffers, block)
-                    self._emit_tile(first, block, image, matrix, 0, number * inner.count + step)
-            else:
-                matrix = self._matrix(first)
-                for step in each_in(span):
-                    pixel = inner.start(step)
+        if self.pixels_outside:
+            for number, pixel, pixels, span in self._outer(self.pixels, self.blocks):
+                image = self._image(pixel, pixels)
+                for step, block, count in self._inner(self.blocks, span):
+                    shape = TileShape(pixels, count, self.partial_sums)
+                    ask = self._ask_ahead(block, 0, number * self.blocks.count + step)
+                    self._tile(shape, pixel, block).emit(image, matrix_of(self.buffers, block), ask)
+        else:
+            for number, block, count, span in self._outer(self.blocks, self.pixels):
+                matrix = self._matrix(block, count)
+                for step, pixel, pixels in self._inner(self.pixels, span):
+                    shape = TileShape(pixels, count, self.partial_sums)
                     image = image_of(self.buffers, self.workload, pixel, self.machine)
-                    self._emit_tile(pixel, first, image, matrix, step, number * inner.count + step)
+                    ask = self._ask_ahead(block, step, number * self.pixels.count + step)
+                    self._tile(shape, pixel, block).emit(image, matrix, ask)
 
-    def _image(self, first: Index) -> Image:
+    def _outer(self, outer: Tiling, inner: Tiling) -> Iterator[tuple[Index, Index, int, Span]]:
+        """Emit the outer loop: number, first element and size of a tile, and which inner ones belong to it."""
+        kind: Literal["outer", "inner"] = "outer" if self.pixels_outside else "inner"
+        for number, span in shared(outer.count, inner.count, self.threads, kind):
+            for size in each_size(number, outer.groups):
+                yield number, outer.start(number), size, span
+
+    def _inner(self, inner: Tiling, span: Span) -> Iterator[tuple[Index, Index, int]]:
+        """Emit the inner loops: number, first element and size of a tile."""
+        for group in inner.groups:
+            for step in each_in(clip(span, group.first, group.first + group.count)):
+                number = group.first + step
+                yield number, inner.start(number), group.size
+
+    def _tile(self, shape: TileShape, pixel: Index, block: Index) -> ProductTile:
+        return ProductTile(self.buffers, self.workload, self.machine, shape, pixel, block)
+
+    def _image(self, first: Index, pixels: int) -> Image:
         if self.workload.scaled:
-            return scaled_image(self.buffers, self.workload, first, self.pixels.size, self.machine)
+            return scaled_image(self.buffers, self.workload, first, pixels, self.machine)
         return image_of(self.buffers, self.workload, first, self.machine)
 
-    def _matrix(self, first: Index) -> Matrix:
+    def _matrix(self, first: Index, count: int) -> Matrix:
         if self.workload.scaled:
-            return scaled_matrix(self.buffers, self.workload, first, self.blocks.size, self.lanes)
+            return scaled_matrix(self.buffers, self.workload, first, count, self.lanes)
         return matrix_of(self.buffers, first)
 
-    def _emit_tile(self, pixel: Index, block: Index, image: Image, matrix: Matrix, step: Index, number: Index) -> None:
-        """Emit a tile: the `step`-th of those that read the same weights, the `number`-th of all."""
-        tile = ProductTile(self.buffers, self.workload, self.machine, self.shape, pixel, block)
-        tile.emit(image, matrix, self._ask_ahead(block, step, number))
-
     def _ask_ahead(self, block: Index, step: Index, number: Index) -> Ask:
-        """What asks for weights in the loop over blocks of channels: the next tile's, and what follows the last."""
+        """What asks for weights in the loop over blocks of channels: the next tile's, and what follows the last.
+
+        The tile is the `step`-th of those that read the same weights, the `number`-th of all.
+        """
         whole = self.workload.in_channels // self.lanes
         if self.pixels.extent < STREAMED_PIXELS or whole == 0:
             return lambda _channel_block, _step=None: None
@@ -124,7 +140,7 @@ class _Emitter:
             first=(block + self.blocks.size) * inputs,
             count=inputs * self.blocks.size,
             steps=repeats * whole,
-            substeps=self.lanes // self.shape.partial_sums,
+            substeps=self.lanes // self.partial_sums,
         )
         following = Stream(
             self.buffers["weight"],
@@ -160,12 +176,15 @@ def _tilings(workload: Workload, parameters: Parameters, machine: Machine) -> tu
     """Of the flattened output pixels, and of the blocks of output channels."""
     pixels = workload.output_height * workload.output_width
     count = blocks(workload.out_channels, machine.lanes)
-    return Tiling.of(pixels, parameters.tile_pixels), Tiling.of(count, parameters.tile_blocks)
+    return Tiling.nearly_equal(pixels, parameters.tile_pixels), Tiling.nearly_equal(count, parameters.tile_blocks)
 
 
 def _cycles(workload: Workload, parameters: Parameters, machine: Machine) -> float:
-    channels, order = workload.in_channels, parameters.loop_order
+    channels, partial_sums, order = workload.in_channels, parameters.partial_sums, parameters.loop_order
     pixels, count = _tilings(workload, parameters, machine)
-    shared = TileShape(pixels.size, count.size, parameters.partial_sums).pairs(workload, machine)
-    product = product_cycles(machine, channels, pixels, count, parameters.partial_sums, order, shared)
+
+    def sums(tile_pixels: int, tile_blocks: int) -> int:
+        return TileShape(tile_pixels, tile_blocks, partial_sums).sums(workload, machine)
+
+    product = product_cycles(machine, channels, pixels, count, partial_sums, order, sums)
     return product + (scaling_cycles(machine, channels, pixels, count, order) if workload.scaled else 0)

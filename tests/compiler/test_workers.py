@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
@@ -17,6 +16,8 @@ from ofa_tvm.compiler.workers import map_in_workers
 from ofa_tvm.errors import CompileError
 from ofa_tvm.space.workload import Workload
 
+from ..processes import PATIENCE_S, await_true, below, lives
+
 SLEEPERS = """
 import os, time
 os.sched_getaffinity = lambda _: {0, 1}
@@ -24,7 +25,7 @@ from ofa_tvm.compiler.workers import map_in_workers
 
 def sleep(item):
     os.write(1, f"{os.getpid()}\\n".encode())
-    time.sleep(60)
+    time.sleep(1000)
 
 map_in_workers(sleep, [1, 2], str)
 """
@@ -37,9 +38,9 @@ def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left():
-    before = psutil.Process().children(recursive=True)
+    before = below()
     yield
-    assert [process for process in psutil.Process().children(recursive=True) if process not in before] == []
+    assert below() - before == set()
 
 
 def test_results_are_in_order() -> None:
@@ -118,20 +119,16 @@ def test_workers_never_outlive_their_parent(number: signal.Signals) -> None:
         [sys.executable, "-c", SLEEPERS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )
     with parent:
-        workers = [int(parent.stdout.readline()) for _ in range(2)]
-        if number == signal.SIGINT:
-            os.killpg(parent.pid, number)  # as a terminal does
-        else:
-            parent.send_signal(number)
-        assert parent.wait(20) == -number
-    deadline = time.monotonic() + 20
-    while any(_lives(pid) for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(_lives(pid) for pid in workers)
-
-
-def _lives(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        try:
+            workers = [psutil.Process(int(parent.stdout.readline())) for _ in range(2)]
+            if number == signal.SIGINT:
+                os.killpg(parent.pid, number)  # as a terminal does
+            else:
+                parent.send_signal(number)
+            assert parent.wait(PATIENCE_S) == -number
+        finally:
+            parent.kill()
+    await_true(lambda: not any(map(lives, workers)))
 
 
 def test_kernels_built_at_once_are_those_built_one_by_one(

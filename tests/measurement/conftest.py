@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import tvm
 from tvm import relax, te
@@ -15,6 +14,8 @@ from tvm import relax, te
 from ofa_tvm.measurement.job import KernelJob, SubnetJob
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import Target, load_target
+
+from ..processes import await_true, below
 
 CHANNELS, SIDE, CLASSES = 8, 6, 5
 FAULTS = """
@@ -35,10 +36,9 @@ def no_tracker_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_process_left() -> Iterator[None]:
-    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    before = below()
     yield
-    left = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
-    assert not [process.cmdline() for process in left if process.status() != psutil.STATUS_ZOMBIE]
+    await_true(lambda: below() <= before, what=lambda: below() - before)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,14 @@ import pytest
 
 from ofa_tvm.measurement.deadline import is_connected, shut_connections, within
 
+from ..processes import await_true
+
 Address = tuple[str, int]
+
+
+def calls() -> set[threading.Thread]:
+    """The threads of calls that have not returned."""
+    return {thread for thread in threading.enumerate() if thread.name == "rpc-call"}
 
 
 @pytest.fixture
@@ -31,9 +38,10 @@ def test_a_connect_that_nobody_answers_is_given_up(silent: Address):
         with socket.socket() as connection:
             connection.connect(silent)
 
+    before = calls()
     with pytest.raises(TimeoutError):
         within(0.2, connect, lambda: shut_connections(*silent))
-    assert not [thread for thread in threading.enumerate() if thread.name == "rpc-call"]
+    await_true(lambda: calls() <= before)
 
 
 def test_a_receive_that_waits_is_ended():
@@ -41,9 +49,10 @@ def test_a_receive_that_waits_is_ended():
         address = listener.getsockname()
         with socket.create_connection(address) as connection, listener.accept()[0]:
             assert is_connected(*address)
+            before = calls()
             with pytest.raises(TimeoutError):
                 within(0.2, lambda: connection.recv(1), lambda: shut_connections(*address))
-            assert not [thread for thread in threading.enumerate() if thread.name == "rpc-call"]
+            await_true(lambda: calls() <= before)
             assert not is_connected(*address)
 
 

@@ -371,7 +371,7 @@ def test_a_device_that_drifts_is_set_aside_and_tried_again_later():
     scene.measure(jobs[:4])
     assert len(drifting.log) == before
     scene.clock.now_s += 31
-    outcomes = scene.measure(jobs)
+    outcomes = scene.measure(some_jobs(500))  # so many that it is back before the other one has done them all
     assert drifting.log[before : before + 3] == ["reference"] * 3  # two to prove itself, one before a chunk
     assert "board0" in {outcome.device for outcome in outcomes.values()}
     assert len(scene.said_of(drifting)) == 1
@@ -391,7 +391,7 @@ def test_the_pause_doubles_up_to_five_minutes():
     scene = Scene(drifting, steady)
     scene.farm.open(limit_s=1)
     for _ in range(6):
-        assert_each_measured(scene.measure(some_jobs(60)), some_jobs(60))
+        assert_each_measured(scene.measure(some_jobs(300)), some_jobs(300))
         scene.clock.now_s += 301
     pauses = [line.split(" set aside for ")[1].split(" s:")[0] for line in scene.said_of(drifting)]
     assert pauses == ["30", "60", "120", "240", "300", "300"]
@@ -456,7 +456,7 @@ def test_one_failure_now_and_then_sets_nobody_aside():
     scene.farm.open(limit_s=1)
     assert_each_measured(scene.measure(jobs), jobs)
     assert not any("aside" in line for line in scene.said)
-    assert sum(shaky.timed.values()) > 40
+    assert sum(shaky.timed.values()) > 20
 
 
 def test_a_device_whose_reference_kernel_fails_is_set_aside():
@@ -485,7 +485,7 @@ def test_a_late_joiner_takes_part():
         return False
 
     first.fails = join
-    scene, jobs = Scene(first, poll_s=0.01), some_jobs(150)
+    scene, jobs = Scene(first, poll_s=0.01), some_jobs(500)
     outcomes = scene.measure(jobs)
     assert_each_measured(outcomes, jobs)
     assert {outcome.device for outcome in outcomes.values()} == {"board0", "board1"}
@@ -740,7 +740,7 @@ def test_a_device_that_is_lost_whatever_it_does_is_set_aside_for_others():
 
 def test_a_device_that_throttles_between_chunks_is_set_aside_until_it_is_as_fast_again():
     hot, steady = Host("board0", reference_ms=[1.0] * 4 + [3.0] * 4 + [1.0]), Host("board1")
-    scene, jobs = Scene(hot, steady), some_jobs(200)
+    scene, jobs = Scene(hot, steady), some_jobs(500)
     scene.farm.open(limit_s=1)
     outcomes = scene.measure(jobs)
     assert_each_measured(outcomes, jobs)
@@ -906,7 +906,7 @@ def test_an_interrupt_while_a_batch_is_in_hand_waits_until_it_is_written():
             time.sleep(0.01)
             written.extend(index for index, _ in batch)
     assert written[:CHUNK_JOBS] == list(range(CHUNK_JOBS))
-    assert scene.hosts[0].timed.total() - len(written) < CHUNK_JOBS  # what was not finished
+    assert scene.hosts[0].timed.total() - len(written) <= CHUNK_JOBS  # what was not finished
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.tracker import TrackerAddress, claim_device, request_device, request_session, summarize
 from ofa_tvm.targets import Target
 
+from ..processes import PATIENCE_S, await_true, free_port
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "start_rpc_tracker.sh"
 
@@ -29,53 +30,56 @@ SCRIPT = ROOT / "scripts" / "start_rpc_tracker.sh"
 @pytest.fixture(scope="module")
 def tracker() -> Iterator[TrackerAddress]:
     """A tracker started by the script, with no device."""
-    with _free_port() as (port, release):
-        release()
-        process = subprocess.Popen([SCRIPT, "--port", str(port)], cwd="/", stderr=subprocess.PIPE, text=True)
-        try:
-            _await_line(process, f"127.0.0.1:{port}")
-            yield TrackerAddress("127.0.0.1", port)
-        finally:
-            process.terminate()
-            process.communicate(timeout=10)
+    port = free_port()
+    with _started([SCRIPT, "--port", str(port)], cwd="/") as process:
+        _await_line(process, f"127.0.0.1:{port}")
+        yield TrackerAddress("127.0.0.1", port)
 
 
 @pytest.fixture(scope="module")
 def device_key(tracker: TrackerAddress) -> Iterator[str]:
     """A device registered there, by the launcher that goes to boards."""
     command = [sys.executable, ROOT / "rpc" / "server.py", "--tracker", str(tracker), "--key", "board"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
+    with _started(command) as process:
         _await_line(process, "board registered")
-        while not summarize(tracker).free.get("board"):
-            time.sleep(0.02)
+        _await_free(tracker, "board")
         yield "board"
-    finally:
+
+
+@contextlib.contextmanager
+def _started(command: list[str | Path], cwd: str | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A process that is to end when it is asked to."""
+    process = subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_script_answers_tvms_own_query_and_stops_on_sigint():
-    with _free_port() as (port, release):
-        release()
-        process = subprocess.Popen([SCRIPT, "--port", str(port)], stderr=subprocess.PIPE, text=True)
-        try:
-            _await_line(process, str(port))
-            query = [sys.executable, "-m", "tvm.exec.query_rpc_tracker", "--host", "127.0.0.1", "--port", str(port)]
-            answer = subprocess.run(query, capture_output=True, text=True, timeout=60)
-            assert "Queue Status" in answer.stdout
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=10)
-            assert process.returncode == 0
-            assert "Traceback" not in errors
-        finally:
-            process.kill()
-            process.communicate()
+    port = free_port()
+    process = subprocess.Popen([SCRIPT, "--port", str(port)], stderr=subprocess.PIPE, text=True)
+    try:
+        _await_line(process, str(port))
+        query = [sys.executable, "-m", "tvm.exec.query_rpc_tracker", "--host", "127.0.0.1", "--port", str(port)]
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=240)
+        assert "Queue Status" in answer.stdout
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0
+        assert "Traceback" not in errors
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_script_says_that_the_port_is_taken():
-    with _free_port() as (port, _):
-        run = subprocess.run([SCRIPT, "--port", str(port)], capture_output=True, text=True, timeout=60)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        run = subprocess.run([SCRIPT, "--port", str(port)], capture_output=True, text=True, timeout=PATIENCE_S)
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1
     assert f"127.0.0.1:{port}" in run.stderr
@@ -131,7 +135,7 @@ def test_device_in_use_is_not_waited_for_forever_and_comes_back_when_the_offer_w
     tracker: TrackerAddress, device_key: str
 ):
     _await_free(tracker, device_key)
-    request_device(tracker, device_key, timeout_s=5)
+    request_device(tracker, device_key, timeout_s=PATIENCE_S)
     with pytest.raises(DeviceUnavailableError, match="in use"):
         request_device(tracker, device_key, timeout_s=0.1)
     _await_free(tracker, device_key)
@@ -141,7 +145,7 @@ def test_summary_has_the_addresses_of_servers(tracker: TrackerAddress, device_ke
     _await_free(tracker, device_key)
     summary = summarize(tracker)
     (address,) = summary.addresses[device_key]
-    offer = request_device(tracker, device_key, timeout_s=5)
+    offer = request_device(tracker, device_key, timeout_s=PATIENCE_S)
     assert address == f"{offer.host}:{offer.port}"
     assert claim_device(tracker, device_key) is None
     _await_free(tracker, device_key)
@@ -149,12 +153,12 @@ def test_summary_has_the_addresses_of_servers(tracker: TrackerAddress, device_ke
 
 def test_a_request_that_somebody_else_won_is_withdrawn(tracker: TrackerAddress, device_key: str):
     _await_free(tracker, device_key)
-    request_device(tracker, device_key, timeout_s=5)
+    request_device(tracker, device_key, timeout_s=PATIENCE_S)
     assert request_session(tracker, device_key) is None  # as if the device had been free a moment ago
     assert summarize(tracker).pending[device_key] == 1  # the tracker finds out when a device becomes free
     _await_free(tracker, device_key)
     assert summarize(tracker).pending[device_key] == 0
-    assert claim_device(tracker, device_key) is not None
+    request_device(tracker, device_key, timeout_s=PATIENCE_S)
 
 
 def test_missing_device_names_those_that_are_there(tracker: TrackerAddress, device_key: str):
@@ -164,19 +168,17 @@ def test_missing_device_names_those_that_are_there(tracker: TrackerAddress, devi
 
 
 def test_no_tracker_says_what_to_type(quick_target: Callable[..., Target]):
-    with _free_port() as (port, release):
-        release()
-        with (
-            pytest.raises(TrackerUnreachableError, match=r"start_rpc_tracker\.sh"),
-            open_farm(quick_target("rasp4"), f"127.0.0.1:{port}"),
-        ):
-            pass
+    with (
+        pytest.raises(TrackerUnreachableError, match=r"start_rpc_tracker\.sh"),
+        open_farm(quick_target("rasp4"), f"127.0.0.1:{free_port()}"),
+    ):
+        pass
 
 
 def test_something_else_at_the_port_is_no_tracker(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ofa_tvm.measurement.tracker.ANSWER_LIMIT_S", 0.1)
-    with _free_port() as (port, _), pytest.raises(TrackerUnreachableError):
-        summarize(TrackerAddress("127.0.0.1", port))
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(TrackerUnreachableError):
+        summarize(TrackerAddress("127.0.0.1", listener.getsockname()[1]))
 
 
 GARBAGE = {
@@ -262,10 +264,7 @@ def _with_key(target: Target, key: str) -> Target:
 
 
 def _await_free(tracker: TrackerAddress, key: str) -> None:
-    deadline = time.monotonic() + 20
-    while not summarize(tracker).free.get(key):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    await_true(lambda: summarize(tracker).free.get(key))
 
 
 def _await_line(process: subprocess.Popen[str], text: str) -> None:
@@ -274,14 +273,3 @@ def _await_line(process: subprocess.Popen[str], text: str) -> None:
         if text in line:
             return
     raise AssertionError(f"{process.args} ended without saying {text!r}")
-
-
-class _free_port:  # noqa: N801
-    """A port that is taken until it is released."""
-
-    def __enter__(self) -> tuple[int, Callable[[], None]]:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        return self._listener.getsockname()[1], self._listener.close
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import signal
 
-import psutil
 import pytest
 import tvm
 from tvm import te
@@ -11,6 +10,8 @@ from tvm.target import Target
 
 from ofa_tvm.compiler.general_search import builder
 from ofa_tvm.compiler.general_search.builder import Artifact, Candidate, build_all
+
+from ...processes import below
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 
@@ -58,11 +59,11 @@ def test_one_that_cannot_be_built_is_an_error_of_its_own(
         raise RuntimeError("no code\nfor this one")
 
     monkeypatch.setattr(builder, "_object_code", build)
-    monkeypatch.setattr(builder, "BUILD_LIMIT_S", 0.5)
-    before = psutil.Process().children(recursive=True)
+    monkeypatch.setattr(builder, "BUILD_LIMIT_S", 2.0)
+    before = below()
     outcomes = build_all(candidates)
     assert {c.symbol for c, built in zip(candidates, outcomes, strict=True) if built.error} == faulty
     assert all(bool(built.code) != bool(built.error) for built in outcomes)
     reason = {"raises": "for this one", "dies": "SIGKILL", "hangs": "SIGPROF"}[fault]
     assert all(reason in built.error for built in outcomes if built.error)
-    assert [process for process in psutil.Process().children(recursive=True) if process not in before] == []
+    assert below() - before == set()

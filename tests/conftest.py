@@ -43,6 +43,9 @@ LONGEST = (
 """Files and folders whose files take longest, the longest first: a worker that began one of them last would end last.
 What waits for boards and processes lies between what computes, to wait while others compute."""
 
+SLOW_LIMIT_S = 900
+"""For tests that take a minute where nothing else runs, with fixtures that another worker may be making meanwhile."""
+
 TORCHVISION = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets")
 
 
@@ -61,6 +64,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((number for number, name in enumerate(LONGEST) if TESTS / name in places), len(LONGEST))
 
     items.sort(key=rank)  # which leaves a file's tests in their order
+    for item in items:
+        if "slow" in item.keywords or TESTS / "end_to_end" in item.path.parents:
+            item.add_marker(pytest.mark.timeout(SLOW_LIMIT_S))
 
 
 @pytest.fixture(scope="session")

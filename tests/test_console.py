@@ -260,7 +260,7 @@ def test_an_interruption_that_python_ignores_comes_again(probe, start, tmp_path,
     command = start(*probe, f"interrupted within {where}")
     assert command.stdout.readline() == "ready\n"
     command.send_signal(signal.SIGINT)
-    _, log = command.communicate(timeout=30)
+    _, log = command.communicate(timeout=60)
     assert command.returncode == 130
     assert log.startswith("interrupted: ")
     assert log.count("\n") == 1

@@ -46,7 +46,7 @@ def run_benchmark(tmp_path: Path) -> Callable[..., tuple[int, dict, str]]:
             text=True,
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            timeout=250,
+            timeout=840,
         )
         return done.returncode, json.loads(done.stdout or "{}"), done.stderr
 

@@ -12,7 +12,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,9 +26,11 @@ from ofa_tvm.boards.registry import Board, known_hosts_file
 from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.measurement.tracker import TrackerAddress, summarize
 
+from ..processes import PATIENCE_S, await_true, free_port, lives, send, words_of
+
 ROOT = Path(__file__).parents[2]
 SSHD = "/usr/sbin/sshd"
-LIMIT_S = 60.0
+LIMIT_S = PATIENCE_S
 
 
 class SshBoard:
@@ -108,7 +109,7 @@ class SshBoard:
         """
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection((self.address, 22), timeout=1) as stream:
+        with contextlib.suppress(OSError), socket.create_connection((self.address, 22), timeout=10) as stream:
             return stream.recv(4) == b"SSH-"
         return False
 
@@ -124,7 +125,7 @@ class SshBoard:
         for pid in map(int, run.stdout.split()):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
-                if word in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                if word in " ".join(words_of(process)) and lives(process):
                     found.append(process)
         return found
 
@@ -140,9 +141,7 @@ class SshBoard:
         subprocess.run(["nsenter", "--mount", "--target", str(self._server.pid), *mount], check=True)
 
     def close(self) -> None:
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        send(self.processes())
         if self._server:
             self._server.wait(LIMIT_S)
         for command in (["link", "delete", self.namespace], ["netns", "delete", self.namespace]):
@@ -156,10 +155,7 @@ def ip(*arguments: str) -> None:
 
 
 def wait_until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{condition} did not come true"
-        time.sleep(0.05)
+    await_true(condition, limit_s)
 
 
 @pytest.fixture(scope="session")
@@ -191,10 +187,10 @@ def state(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     for name in ("SSH_AUTH_SOCK", "XDG_STATE_HOME", "OFA_TVM_TRACKER"):
         monkeypatch.delenv(name, raising=False)
     yield folder
-    ours = links(str(folder))
-    for process in ours:
-        process.kill()
-    assert not ours, "a link was left running"
+    try:
+        wait_until(lambda: not links(str(folder)), 10)  # the last may be ending
+    finally:
+        send(links(str(folder)))
 
 
 def links(state: str | None = None) -> list[psutil.Process]:
@@ -255,8 +251,7 @@ class Tracker:
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self._host = host
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.address = TrackerAddress("127.0.0.1", listener.getsockname()[1])
+        self.address = TrackerAddress("127.0.0.1", free_port())
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

@@ -16,9 +16,9 @@ import pytest
 from ofa_tvm.boards.forwarding import ForwardingToBoard, ForwardingToHost
 from ofa_tvm.boards.ssh import SshConnection
 
-from .conftest import SshBoard, wait_until
+from ..processes import free_port, send
+from .conftest import LIMIT_S, SshBoard, wait_until
 
-LIMIT_S = 30
 # Sends back what it gets; what comes after the end of its input comes after it has seen that end.
 ECHO = """
 import socket, threading
@@ -31,21 +31,26 @@ def serve(stream):
 while True:
     threading.Thread(target=serve, args=server.accept()[:1]).start()
 """
-PORT = 20123
 
 
 @pytest.fixture
-def echo(ssh_board: SshBoard) -> Iterator[subprocess.Popen[bytes]]:
+def port() -> int:
+    """On the board's loopback and on this host's."""
+    return free_port()
+
+
+@pytest.fixture
+def echo(ssh_board: SshBoard, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """An echo server on the board's loopback."""
-    process = _echo_in(ssh_board, PORT)
+    process = _echo_in(ssh_board, port)
     yield process
     process.kill()
     process.wait()
 
 
 @pytest.fixture
-def to_board(connection: SshConnection) -> Iterator[ForwardingToBoard]:
-    forwarding = ForwardingToBoard(socket.create_server(("127.0.0.1", PORT)), PORT, lambda _: None)
+def to_board(connection: SshConnection, port: int) -> Iterator[ForwardingToBoard]:
+    forwarding = ForwardingToBoard(socket.create_server(("127.0.0.1", port)), port, lambda _: None)
     forwarding.transport = connection.transport
     yield forwarding
     forwarding.close()
@@ -89,25 +94,25 @@ def _talk(port: int, size: int) -> bool:
 
 @pytest.mark.parametrize("size", [0, 1, 100, 10_000_000])
 @pytest.mark.usefixtures("threads", "echo", "to_board")
-def test_stream_to_the_board_comes_back_whole_and_ends_by_halves(size: int):
-    assert _talk(PORT, size)
+def test_stream_to_the_board_comes_back_whole_and_ends_by_halves(port: int, size: int):
+    assert _talk(port, size)
 
 
 @pytest.mark.usefixtures("threads", "echo", "to_board")
-def test_many_streams_at_once():
+def test_many_streams_at_once(port: int):
     with ThreadPoolExecutor(24) as pool:
-        assert all(pool.map(lambda number: _talk(PORT, 1000 * number**2), range(24)))
+        assert all(pool.map(lambda number: _talk(port, 1000 * number**2), range(24)))
 
 
 @pytest.mark.usefixtures("threads", "to_board")
-def test_port_where_nobody_listens_on_the_board_hangs_up():
-    with socket.create_connection(("127.0.0.1", PORT), timeout=LIMIT_S) as stream:
+def test_port_where_nobody_listens_on_the_board_hangs_up(port: int):
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S) as stream:
         assert stream.recv(1) == b""
 
 
 @pytest.mark.usefixtures("threads")
-def test_peer_that_dies_on_the_board_hangs_up(echo: subprocess.Popen[bytes], to_board: ForwardingToBoard):
-    with socket.create_connection(("127.0.0.1", PORT), timeout=LIMIT_S) as stream:
+def test_peer_that_dies_on_the_board_hangs_up(echo: subprocess.Popen[bytes], to_board: ForwardingToBoard, port: int):
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S) as stream:
         stream.sendall(b"x")
         assert stream.recv(1) == b"x"
         echo.kill()
@@ -115,15 +120,14 @@ def test_peer_that_dies_on_the_board_hangs_up(echo: subprocess.Popen[bytes], to_
 
 
 @pytest.mark.usefixtures("threads", "echo")
-def test_cut_connection_ends_every_stream(ssh_board: SshBoard, to_board: ForwardingToBoard):
-    with socket.create_connection(("127.0.0.1", PORT), timeout=LIMIT_S) as stream:
+def test_cut_connection_ends_every_stream(ssh_board: SshBoard, to_board: ForwardingToBoard, port: int):
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S) as stream:
         stream.sendall(b"x")
         assert stream.recv(1) == b"x"
-        for session in ssh_board.sessions():
-            session.kill()
+        send(ssh_board.sessions())
         assert stream.recv(1) == b""
     to_board.transport = None
-    with socket.create_connection(("127.0.0.1", PORT), timeout=LIMIT_S) as stream:
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S) as stream:
         assert stream.recv(1) == b""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -37,6 +38,7 @@ from ofa_tvm.files import shipped_folder
 from ofa_tvm.locks import try_lock
 from ofa_tvm.measurement.tracker import TrackerAddress
 
+from ..processes import free_port, lives, send, words_of
 from .conftest import LIMIT_S, SshBoard, Tracker, ip, links, wait_until
 
 pytestmark = pytest.mark.slow
@@ -122,7 +124,7 @@ def test_started_by_several_at_once_is_started_once(ready: Board, tracker: Track
         assert len(set(map(str, boards))) == 1
         assert tracker.free() == 1
         assert len(ssh_board.processes("supervise.sh")) >= 1
-        assert len([process for process in links() if ready.name in process.cmdline()]) == 1
+        assert len([process for process in links() if ready.name in words_of(process)]) == 1
     finally:
         stop(boards[0], say)
 
@@ -169,16 +171,14 @@ def test_nothing_listens_beyond_loopback(started: Board, ssh_board: SshBoard):
 
 
 def test_cut_ssh_connection_is_made_again(started: Board, tracker: Tracker, ssh_board: SshBoard):
-    for session in ssh_board.sessions():
-        session.kill()
-    wait_until(lambda: not tracker.free())
+    send(ssh_board.sessions())
+    wait_until(lambda: " lost: " in link_file(started.name, "log").read_text())
     wait_until(lambda: _serves(tracker))
     assert link_status(started).tracker_port == started.tracker_port
 
 
 def test_restarted_ssh_server_is_found_again(started: Board, tracker: Tracker, ssh_board: SshBoard):
-    for process in ssh_board.processes("sshd"):
-        process.kill()
+    send(ssh_board.processes("sshd"))
     wait_until(lambda: link_status(started).state == "reconnecting")
     assert link_status(started).reason
     ssh_board.start()
@@ -188,14 +188,12 @@ def test_restarted_ssh_server_is_found_again(started: Board, tracker: Tracker, s
 def test_frozen_board_is_given_up_and_found_again(ready: Board, tracker: Tracker, ssh_board: SshBoard, say: Say):
     board = start(ready, tracker.address, say)
     processes = ssh_board.processes()
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
+    send(processes, signal.SIGSTOP)
     try:
         wait_until(lambda: link_status(board).state == "reconnecting")
         assert "silent" in link_status(board).reason or "failed" in link_status(board).reason
     finally:
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
+        send(processes, signal.SIGCONT)
     wait_until(lambda: _serves(tracker))
     # The SSH server's process of the frozen connection held the port; it is gone.
     wait_until(lambda: len(ssh_board.sessions()) == 1)
@@ -211,20 +209,16 @@ def test_everything_works_for_a_user_who_is_not_root(
     started = start(ready, tracker.address, say)
     server = _servers(ssh_board, started)[0]
     assert server.uids().real == 4321
-    for process in (sessions := ssh_board.sessions()):
-        process.suspend()
+    send(sessions := ssh_board.sessions(), signal.SIGSTOP)
     wait_until(lambda: link_status(started).state == "reconnecting")
     wait_until(lambda: _serves(tracker))  # although the frozen session had the port
     assert link_status(started).tracker_port == started.tracker_port
-    for process in sessions:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.resume()
+    send(sessions, signal.SIGCONT)
     stop(started, say)
     wait_until(lambda: not _servers(ssh_board, started))
     with ssh_board.connect() as connection:
-        assert (
-            connection.run("ls -A ~/.local/share/ofa_tvm/run ~/.local/share/ofa_tvm/links", 10).stdout.count("\n") == 3
-        )
+        listed = connection.run("ls -A ~/.local/share/ofa_tvm/run ~/.local/share/ofa_tvm/links", LIMIT_S).stdout
+    assert listed.count("\n") == 3
 
 
 def test_cable_that_is_pulled_and_plugged_in(started: Board, tracker: Tracker, ssh_board: SshBoard):
@@ -244,8 +238,7 @@ def test_tracker_that_is_restarted_has_the_device_again(started: Board, tracker:
 def test_killed_server_comes_back(ssh_board: SshBoard, board: Board, tracker: Tracker, say: Say, runtime: str):
     board = start(_set_up(ssh_board, board, say, runtime), tracker.address, say)
     killed = _servers(ssh_board, board)
-    for process in killed:
-        process.kill()
+    send(killed)
     wait_until(lambda: set(_servers(ssh_board, board)) - set(killed))
     wait_until(lambda: _serves(tracker))
     stop(board, say)
@@ -254,12 +247,11 @@ def test_killed_server_comes_back(ssh_board: SshBoard, board: Board, tracker: Tr
 
 def _servers(ssh_board: SshBoard, board: Board) -> list[psutil.Process]:
     program = server_command(board, "")[0]
-    return [process for process in ssh_board.processes(program) if process.cmdline()[0] == program]
+    return [process for process in ssh_board.processes(program) if words_of(process)[:1] == [program]]
 
 
 def test_stop_ends_the_server_even_if_its_supervisor_was_killed(started: Board, ssh_board: SshBoard, say: Say):
-    for process in ssh_board.processes("supervise.sh"):
-        process.kill()
+    send(ssh_board.processes("supervise.sh"))
     assert _servers(ssh_board, started)
     stop(started, say)
     assert not _servers(ssh_board, started)
@@ -295,7 +287,7 @@ def test_port_that_was_taken_meanwhile_is_replaced(started: Board, tracker: Trac
 def test_link_ends_at_once_on_sigterm(started: Board):
     process = psutil.Process(link_status(started).pid)
     process.terminate()
-    wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 5)
+    wait_until(lambda: not lives(process), 20)
     assert link_status(started) is None
 
 
@@ -303,10 +295,9 @@ def test_link_ends_at_once_on_sigterm(started: Board):
 def test_link_whose_starter_was_ended_does_not_come_up(
     ready: Board, tracker: Tracker, ssh_board: SshBoard, number: signal.Signals
 ):
-    board = ready.model_copy(update={"port": 20323})
+    board = ready.model_copy(update={"port": free_port()})
     save_board(board)
-    for process in (processes := ssh_board.processes()):
-        process.suspend()
+    send(processes := ssh_board.processes(), signal.SIGSTOP)
     script = (
         "from ofa_tvm.boards.link_control import *; from ofa_tvm.boards.registry import load_board;"
         f"start_link(load_board('{board.name}'), TrackerAddress('127.0.0.1', {tracker.address.port}))"
@@ -314,14 +305,20 @@ def test_link_whose_starter_was_ended_does_not_come_up(
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as starter:
         wait_until(lambda: _links_of(board))
         starter.send_signal(number)
-    for process in processes:
-        process.resume()
+    send(processes, signal.SIGCONT)
     wait_until(lambda: not _links_of(board))
     assert link_status(board) is None
 
 
 def _links_of(board: Board) -> list[psutil.Process]:
-    return [process for process in links() if board.name in process.cmdline() and process.ppid() == 1]
+    """Those that nobody who started them will bury: what forks one leads the session that it is in."""
+    return [process for process in links() if board.name in words_of(process) and _is_forked(process)]
+
+
+def _is_forked(process: psutil.Process) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(process.pid) != process.pid
+    return False
 
 
 def test_tethered_link_dies_with_its_starter(ready: Board, tracker: Tracker, say: Say):
@@ -337,7 +334,7 @@ def test_tethered_link_dies_with_its_starter(ready: Board, tracker: Tracker, say
         assert link_status(board)
         starter.kill()
     wait_until(lambda: link_status(board) is None)
-    assert not [process for process in links() if board.name in process.cmdline()]
+    wait_until(lambda: not [process for process in links() if board.name in words_of(process)])
 
 
 def test_no_tracker_is_said_first(ready: Board, say: Say):
@@ -352,11 +349,13 @@ def test_board_that_was_not_set_up(ssh_board: SshBoard, board: Board, tracker: T
         start(board, tracker.address, say)
 
 
+def _switch_off(ssh_board: SshBoard) -> None:
+    send(ssh_board.processes())
+    wait_until(lambda: not ssh_board.processes())
+
+
 def test_board_that_is_off(ready: Board, tracker: Tracker, ssh_board: SshBoard, say: Say):
-    processes = ssh_board.processes()
-    for process in processes:
-        process.kill()
-    psutil.wait_procs(processes, timeout=LIMIT_S)
+    _switch_off(ssh_board)
     with pytest.raises(BoardUnreachableError, match="refuses connections"):
         start(ready, tracker.address, say)
     with pytest.raises(BoardUnreachableError, match=r"link to bench is stopped, but its RPC server may run on"):
@@ -364,7 +363,7 @@ def test_board_that_is_off(ready: Board, tracker: Tracker, ssh_board: SshBoard, 
 
 
 def test_link_to_a_board_with_another_host_key(ready: Board, tracker: Tracker, ssh_board: SshBoard, state: Path):
-    board = ready.model_copy(update={"port": 20321})
+    board = ready.model_copy(update={"port": free_port()})
     save_board(board)
     (state / "known_hosts").unlink()
     with pytest.raises(HostKeyError, match="unknown"):
@@ -376,12 +375,12 @@ def test_link_whose_state_was_lost_is_ended_before_another_starts(started: Board
     first = psutil.Process(link_status(started).pid)
     link_file(started.name, "json").write_text("damaged")
     start_link(started, tracker.address)
-    wait_until(lambda: not first.is_running() or first.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: not lives(first))
     wait_until(lambda: _serves(tracker))
 
 
 def test_link_that_somebody_else_starts_is_not_started_again(ready: Board, tracker: Tracker):
-    board = ready.model_copy(update={"port": 20322})
+    board = ready.model_copy(update={"port": free_port()})
     save_board(board)
     link_file(board.name, "lock").parent.mkdir()
     with link_file(board.name, "lock").open("a") as lock:
@@ -432,9 +431,9 @@ def test_stop_amid_a_pause_of_the_supervisor_leaves_nothing(
     (folder / "supervise.sh").write_bytes((shipped_folder("rpc") / "provisioning" / "supervise.sh").read_bytes())
     service = ShellService(connection, board.model_copy(update={"folder": str(folder)}))
     service.start(["sh", "-c", "exit 3"])
-    wait_until(lambda: service.status().failures >= 2)
+    wait_until(lambda: service.status().failures >= 3)
     service.stop()
-    assert not ssh_board.processes("sleep") + ssh_board.processes("supervise.sh")
+    wait_until(lambda: not ssh_board.processes("sleep") + ssh_board.processes("supervise.sh"), 3)  # less than the pause
 
 
 @pytest.mark.parametrize("program", ["setsid", "mkfifo"])
@@ -481,10 +480,9 @@ def test_link_to_another_machine_ends_and_its_reason_is_kept(started: Board, ssh
     for name in ("host", "host.pub"):
         (ssh_board.folder / name).unlink()
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", ssh_board.folder / "host"], check=True)
-    for session in ssh_board.processes("sshd"):
-        session.kill()
+    send(ssh_board.processes("sshd"))
     ssh_board.start()
-    wait_until(lambda: not process.is_running())
+    wait_until(lambda: not lives(process))
     assert link_status(started) is None
     (status,) = take_inventory(TrackerAddress("127.0.0.1", 1)).boards
     assert status.state == "link ended"
@@ -492,8 +490,7 @@ def test_link_to_another_machine_ends_and_its_reason_is_kept(started: Board, ssh
 
 
 def test_reason_of_the_last_try_is_told(started: Board, ssh_board: SshBoard):
-    for process in ssh_board.processes("sshd"):
-        process.kill()
+    send(ssh_board.processes("sshd"))
     wait_until(lambda: (link := link_status(started)) and "refuses connections" in link.reason)
 
 
@@ -528,8 +525,7 @@ def test_removed_board_leaves_what_others_use(
 def test_board_that_is_off_is_removed_only_if_it_may_stay_as_it_is(
     ready: Board, ssh_board: SshBoard, say: Say, state: Path
 ):
-    for process in ssh_board.processes():
-        process.kill()
+    _switch_off(ssh_board)
     with pytest.raises(BoardUnreachableError, match="devices remove bench --forget"):
         remove(ready, say)
     assert load_board(ready.name) == ready
@@ -540,8 +536,7 @@ def test_board_that_is_off_is_removed_only_if_it_may_stay_as_it_is(
 
 
 def test_board_that_forwards_no_ports(ready: Board, tracker: Tracker, ssh_board: SshBoard, say: Say):
-    for process in ssh_board.processes("sshd"):
-        process.kill()
+    send(ssh_board.processes("sshd"))
     with (ssh_board.folder / "sshd_config").open("a") as config:
         config.write("AllowTcpForwarding no\n")
     ssh_board.start()

@@ -16,7 +16,8 @@ from ofa_tvm.boards.registry import Board
 from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError
 
-from .conftest import SshBoard
+from ..processes import send
+from .conftest import LIMIT_S, SshBoard
 
 RASP4 = Probe("aarch64", "64", (2, 36), True, (3, 11), 9000, "/home/pi/.local/share/ofa_tvm", False, frozenset())
 
@@ -116,7 +117,7 @@ def test_set_up_installs_once(connection: SshConnection, board: Board, ssh_board
     assert [done for done, _ in bytes_seen] == sorted(done for done, _ in bytes_seen)
     assert bytes_seen[-1][0] == bytes_seen[-1][1] > 1_000_000
     assert any("copying" in step for step in steps)
-    assert connection.run(f"ls -A {done.folder}", 10).stdout.split().count("complete") == 1
+    assert connection.run(f"ls -A {done.folder}", LIMIT_S).stdout.split().count("complete") == 1
     assert not list(ssh_board.home.rglob("*.part"))
 
     steps.clear()
@@ -129,12 +130,11 @@ def test_broken_set_up_is_done_again(
     connection: SshConnection, board: Board, ssh_board: SshBoard, monkeypatch: pytest.MonkeyPatch
 ):
     def cut(*_: object) -> None:
-        for session in ssh_board.sessions():
-            session.kill()
-        connection.transport.join(10)
+        send(ssh_board.sessions())
+        connection.transport.join(LIMIT_S)
 
     with monkeypatch.context() as patch:
-        patch.setattr(provisioning, "_install", lambda *_: cut() or connection.run("true", 10))
+        patch.setattr(provisioning, "_install", lambda *_: cut() or connection.run("true", LIMIT_S))
         with pytest.raises(BoardUnreachableError):
             set_up(connection, board, lambda _: None, runtime="native")
     assert list(ssh_board.home.rglob("libtvm_runtime.so"))
@@ -168,7 +168,7 @@ def test_disk_that_fills_up_leaves_nothing_and_says_so(
     monkeypatch.setattr(provisioning, "require_space", lambda *_: None)
     with pytest.raises(BoardSetUpError, match=r"cannot write .*MiB are free"):
         set_up(connection, board, lambda _: None, runtime="native")
-    assert connection.run("find ~ -type f", 10).stdout == ""
+    assert connection.run("find ~ -type f", LIMIT_S).stdout == ""
 
 
 @pytest.mark.slow

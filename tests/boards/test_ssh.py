@@ -19,7 +19,8 @@ from ofa_tvm.boards.registry import known_hosts_file
 from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError, HostKeyError
 
-from .conftest import SshBoard, ip, wait_until
+from ..processes import send
+from .conftest import LIMIT_S, SshBoard, ip, wait_until
 
 
 def test_unknown_host_key_is_refused_with_the_option_that_accepts_it(ssh_board: SshBoard):
@@ -110,8 +111,8 @@ def test_key_of_the_agent_opens(ssh_board: SshBoard, monkeypatch: pytest.MonkeyP
     ask.chmod(0o700)
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", tmp_path / "agent"], stdout=subprocess.DEVNULL)
     try:
-        wait_until((tmp_path / "agent").exists)
         monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        wait_until(lambda: subprocess.run(["ssh-add", "-l"], capture_output=True).returncode != 2)  # which is: no agent
         asking = {**os.environ, "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
         subprocess.run(["ssh-add", "-q", locked], env=asking, check=True, stdin=subprocess.DEVNULL)
         _connect_with(ssh_board, None).close()
@@ -157,19 +158,19 @@ def test_something_else_that_says_nothing(ssh_board: SshBoard, monkeypatch: pyte
 
 
 def test_commands_give_code_and_both_streams(connection: SshConnection):
-    result = connection.run("echo 'a \"b\"'; echo c >&2; exit 3", 10)
+    result = connection.run("echo 'a \"b\"'; echo c >&2; exit 3", LIMIT_S)
     assert result == (3, 'a "b"\n', "c\n")
     assert result.reason == "c"
 
 
 def test_long_output_comes_whole(connection: SshConnection):
-    assert len(connection.run("head -c 20000000 /dev/zero | tr '\\0' x", 60).stdout) == 20_000_000
+    assert len(connection.run("head -c 20000000 /dev/zero | tr '\\0' x", LIMIT_S).stdout) == 20_000_000
 
 
 def test_command_has_a_limit(connection: SshConnection):
     with pytest.raises(BoardUnreachableError, match=r"within 1 s; look at it: ssh root@"):
         connection.run("sleep 1000", 1)
-    assert connection.run("echo still here", 10).stdout == "still here\n"
+    assert connection.run("echo still here", LIMIT_S).stdout == "still here\n"
 
 
 def test_command_that_passes_its_limit_ends_with_all_it_started(connection: SshConnection, ssh_board: SshBoard):
@@ -179,30 +180,27 @@ def test_command_that_passes_its_limit_ends_with_all_it_started(connection: SshC
 
 
 def test_command_whose_output_begins_like_our_own_first_line(connection: SshConnection):
-    assert connection.run("echo pid=1; echo 2", 10).stdout == "pid=1\n2\n"
+    assert connection.run("echo pid=1; echo 2", LIMIT_S).stdout == "pid=1\n2\n"
 
 
 def test_killed_command(connection: SshConnection):
-    assert connection.run("kill -9 $$", 10).code == 137
+    assert connection.run("kill -9 $$", LIMIT_S).code == 137
 
 
 def test_cut_connection_is_said(ssh_board: SshBoard, connection: SshConnection):
-    for session in ssh_board.sessions():
-        session.kill()
+    send(ssh_board.sessions())
     with pytest.raises(BoardUnreachableError, match="the connection to root@"):
-        connection.run("sleep 1000", 20)
+        connection.run("sleep 1000", LIMIT_S)
 
 
 @contextlib.contextmanager
 def _frozen(ssh_board: SshBoard) -> Iterator[None]:
     processes = ssh_board.processes()
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
+    send(processes, signal.SIGSTOP)
     try:
         yield
     finally:
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
+        send(processes, signal.SIGCONT)
 
 
 def test_frozen_board_is_not_waited_for_forever(
@@ -232,7 +230,7 @@ def test_full_disk_leaves_no_part(connection: SshConnection, ssh_board: SshBoard
     source.write_bytes(bytes(3_000_000))
     with pytest.raises(BoardSetUpError, match=r"cannot write .*0 MiB are free"):
         connection.put_file(source, str(ssh_board.home / "x"))
-    assert connection.run("ls -A ~", 10).stdout == ""
+    assert connection.run("ls -A ~", LIMIT_S).stdout == ""
 
 
 def _connect_with(ssh_board: SshBoard, identity: Path | None) -> SshConnection:

@@ -151,6 +151,6 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
     def call(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
         line = [sys.executable, *map(str, arguments)]
-        return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
     return call

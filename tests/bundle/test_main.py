@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from ..processes import PATIENCE_S, lives
 
 
 def test_verify_says_what_held(pristine, command):
@@ -118,8 +121,9 @@ def test_an_interrupted_verification_leaves_no_process(bundle, forge, tmp_path, 
             assert command.poll() is None
             time.sleep(0.05)
         command.send_signal(number)
-        _, log = command.communicate(timeout=60)
+        _, log = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 130
     assert log.startswith("interrupted: ")
     assert log.count("\n") == 1
-    assert not psutil.pid_exists(int(started.read_text()))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        assert not lives(psutil.Process(int(started.read_text())))

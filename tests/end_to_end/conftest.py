@@ -33,9 +33,11 @@ from ofa_tvm.training.characters import MEAN, STD
 from ofa_tvm.training.glyphs import CLASS_NAMES
 from ofa_tvm.training.records import CALIBRATION_IMAGES, HELD_OUT_IMAGES, AccuracyRecord, append_accuracy_record
 
+from ..processes import await_true, lives
+
 REPOSITORY = Path(__file__).parents[2]
 Shared = Callable[[str, Callable[[Path], None]], Path]
-PATIENCE_S = 280.0
+PATIENCE_S = 840.0
 MARK = "OFA_TVM_TEST_MARK"
 
 # What a command may say on stderr beside its one line of error: its plan, its steps, its counts.
@@ -79,10 +81,7 @@ class Run:
 
     def leaves_nothing(self) -> None:
         """No process of the command, and nothing in its temporary directory."""
-        deadline = time.monotonic() + 10  # for processes that were killed and are not yet reaped
-        while (left := self.processes()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert left == []
+        await_true(lambda: not self.processes(), 60, what=self.processes)  # those that were killed may be ending
         # torch's compiler keeps one cache a user there, which importing an optimiser is enough to create.
         assert [path.name for path in self.temporary.iterdir() if not path.name.startswith("torchinductor_")] == []
 
@@ -91,7 +90,7 @@ class Run:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                if process.environ().get(MARK) == self.mark and lives(process):
                     found.append(process)
             except (psutil.Error, OSError):
                 continue
@@ -284,12 +283,15 @@ def interrupt(commands: Commands) -> Callable[[Run, str, signal.Signals, float],
 
 @pytest.fixture(scope="session")
 def records() -> Callable[[Path], list[dict[str, Any]]]:
-    """The measurements below a ``--runs`` folder, without their time stamps, in the order they were made."""
+    """The measurements below a ``--runs`` folder, without their time stamps, in the order they were made.
+
+    A line that a command was killed at is none.
+    """
 
     def read(runs: Path) -> list[dict[str, Any]]:
         found = []
         for line in itertools.chain.from_iterable(
-            path.read_text().splitlines() for path in runs.glob("*/records.jsonl")
+            path.read_text().rpartition("\n")[0].splitlines() for path in runs.glob("*/records.jsonl")
         ):
             record = json.loads(line)
             record["outcome"].pop("timestamp")

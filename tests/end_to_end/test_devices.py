@@ -12,6 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ofa_tvm.measurement.tracker import TrackerAddress, summarize
+
+from ..processes import await_true, listening
+
 REPOSITORY = Path(__file__).parents[2]
 NOBODY = "127.0.0.1:1"
 """Where nothing listens."""
@@ -42,12 +46,19 @@ def tracker():
 
 
 @pytest.fixture(scope="module")
-def server(tracker):
-    """The address of a server of this host, free at the tracker under the key ``local``."""
+def started_server(tracker):
+    """A server of this host, which registers at the tracker under the key ``local``."""
     line = [sys.executable, REPOSITORY / "rpc/server.py", "--tracker", tracker, "--key", "local"]
     with started(line) as process:
         assert "registered at" in process.stderr.readline()
         yield process
+
+
+@pytest.fixture
+def server(tracker, started_server):
+    """The same, free: the session of an earlier test may be ending."""
+    await_true(lambda: summarize(TrackerAddress.parse(tracker)).free.get("local"))
+    return started_server
 
 
 @contextlib.contextmanager
@@ -96,7 +107,7 @@ def test_a_tracker_that_is_not_there(start):
 
 def test_something_else_that_listens_is_no_tracker(devices, server):
     """Such as an RPC server, whose port is easily taken for the tracker's."""
-    port = next(c.laddr.port for c in psutil.Process(server.pid).net_connections() if not c.raddr)
+    ((_, port),) = listening(psutil.Process(server.pid))
     devices("list", tracker=f"127.0.0.1:{port}").fails(3, f"no RPC tracker answers at 127.0.0.1:{port}")
 
 

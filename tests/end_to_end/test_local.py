@@ -13,8 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
+
+from ..processes import PATIENCE_S, await_true, listening
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -25,15 +26,6 @@ def options(supernet, runs):
     return "--target", "local", "--supernet", supernet, "--runs", runs
 
 
-def listening(run):
-    """Addresses that the command's processes listen on."""
-    found = set()
-    for process in run.processes():
-        with contextlib.suppress(psutil.Error):
-            found |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
-    return found
-
-
 @pytest.fixture(scope="session")
 def profiled(supernet, new_commands):
     """The ``--runs`` folder and the result of a profile on local, and where its processes listened meanwhile."""
@@ -41,7 +33,7 @@ def profiled(supernet, new_commands):
     run = commands.start("profile", *options(supernet, "runs"), "--resolutions", 24, "--subnets", 10, "--json")
     addresses = set()
     while run.process.poll() is None:
-        addresses |= listening(run)
+        addresses |= {address for process in run.processes() for address, _ in listening(process)}
         time.sleep(0.2)
     run.finish()
     assert run.code == 0, run.stderr
@@ -94,7 +86,7 @@ def test_a_tracker_that_was_started_is_used(commands, supernet, profiled):
                 assert run.result["device"].startswith(f"local {platform.node()}")
             assert server.poll() is None
         tracker.send_signal(signal.SIGINT)
-        assert tracker.wait(timeout=60) == 0
+        assert tracker.wait(PATIENCE_S) == 0
         assert "RPC tracker stopped" in tracker.stderr.read()
     commands.run(*profile, "--tracker", address).fails(3, f"no RPC tracker answers at {address}")
 
@@ -128,10 +120,7 @@ def test_an_interrupted_deploy_stops_its_tracker_and_server(
 def test_a_command_that_is_killed_leaves_no_server_behind(commands, supernet):
     run = commands.start("profile", *options(supernet, "runs"), "--resolutions", 24, "--subnets", 10)
     run.wait_for("kernels: ")
-    assert len(run.processes()) >= 3
+    await_true(lambda: len(run.processes()) >= 3)
     run.process.kill()
     run.finish()
-    deadline = time.monotonic() + 30
-    while run.processes() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert run.processes() == []
+    await_true(lambda: not run.processes())

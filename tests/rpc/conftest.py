@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -26,10 +25,11 @@ from tvm.rpc import base
 
 from ofa_tvm.measurement.deadline import shut_connections, within
 
+from ..processes import PATIENCE_S, await_true, free_port, lives
+
 RPC = Path(__file__).parents[2] / "rpc"
 BUILD = RPC / "server" / "build.sh"
 INCLUDE = tvm_ffi.libinfo.find_include_path()
-LIMIT_S = 30.0
 KINDS = ("python", "native", "native-sanitized")
 KERNELS = """
 #include <dlpack/dlpack.h>
@@ -81,11 +81,13 @@ class Launched:
         assert self.log.count(text) >= times, self.log
 
     def sessions(self) -> list[psutil.Process]:
-        return [] if self.process.poll() is not None else psutil.Process(self.process.pid).children()
+        if self.process.poll() is not None:
+            return []
+        return [child for child in psutil.Process(self.process.pid).children() if lives(child)]
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(LIMIT_S)
+        self.process.wait(PATIENCE_S)
 
 
 class Session:
@@ -95,7 +97,7 @@ class Session:
         self.address = (host, port)
         self.remote = self.within(functools.partial(rpc.connect, host, port, match_key))
 
-    def within(self, call: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:
+    def within(self, call: Callable[[], Any], limit_s: float = PATIENCE_S) -> Any:
         return within(limit_s, call, self.hang_up)
 
     def hang_up(self) -> None:
@@ -104,7 +106,7 @@ class Session:
     def module(self, library: Path) -> Any:
         return self.within(lambda: (self.remote.upload(str(library)), self.remote.load_module(library.name))[1])
 
-    def run(self, module: Any, function: str, limit_s: float = LIMIT_S) -> np.ndarray:
+    def run(self, module: Any, function: str, limit_s: float = PATIENCE_S) -> np.ndarray:
         """What the function makes of 0, 1, 2, 3."""
 
         def call() -> np.ndarray:
@@ -137,8 +139,7 @@ class Farm:
         self.temporary.mkdir()
         self.commands = commands
         self.launched: list[Launched] = []
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
+        self.port = free_port()
         self.start_tracker()
 
     def start_tracker(self) -> None:
@@ -177,7 +178,7 @@ class Farm:
             for one in alive:
                 one.process.terminate()
             for one in alive:
-                one.process.wait(LIMIT_S)
+                one.process.wait(PATIENCE_S)
         finally:
             for one in alive:
                 one.kill()
@@ -189,7 +190,7 @@ class Farm:
         return self.launched[-1]
 
     def _ask(self, message: list[Any]) -> Any:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT_S) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as connection:
             connection.sendall(struct.pack("<i", base.RPC_TRACKER_MAGIC))
             base.recvall(connection, 4)
             base.sendjson(connection, message)
@@ -197,10 +198,7 @@ class Farm:
 
 
 def wait_until(condition: Callable[[], bool], server: Launched) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, server.log
-        time.sleep(0.02)
+    await_true(condition, what=lambda: server.log)
 
 
 @pytest.fixture(scope="session")
@@ -224,7 +222,7 @@ def build(shared: Callable[[str, Callable[[Path], None]], Path]) -> Callable[...
         def fill(folder: Path) -> None:
             command = [BUILD, "--out", folder / "ofa_tvm-rpc-server", *options]
             environment = {**os.environ, "CC": compiler, "PYTHON": sys.executable}
-            run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+            run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
             assert run.returncode == 0, run.stderr
 
         return shared(" ".join(["server by", compiler, *options]), fill) / "ofa_tvm-rpc-server"
@@ -253,8 +251,7 @@ def opened_farm(folder: Path, server_command: Callable[[str], list[Any]]) -> Ite
     finally:
         sessions = [session for one in farm.launched for session in one.sessions()]
         farm.close()
-        _, alive = psutil.wait_procs(sessions, timeout=LIMIT_S)
-    assert not alive
+    await_true(lambda: not any(map(lives, sessions)), what="a session was left running")
     assert not list(farm.temporary.iterdir())
     assert not [report.read_text() for report in folder.glob("report*")]
 

@@ -20,8 +20,9 @@ import psutil
 import pytest
 from tvm.rpc import base
 
-LIMIT_S = 30.0
-VANISHED_LIMIT_S = 90.0
+from ..processes import PATIENCE_S
+
+VANISHED_LIMIT_S = 180.0
 PIDFD_GETFD = 438  # the same number on all machines
 MAGIC = struct.pack("<i", base.RPC_TRACKER_MAGIC)
 
@@ -78,7 +79,7 @@ def test_wrong_answer_of_a_tracker_is_an_outage(at_each_kind, kernels: Path, wha
     def check(farm, server):
         farm.tracker.kill()
         with socket.create_server(("127.0.0.1", farm.port)) as listener:
-            listener.settimeout(LIMIT_S)
+            listener.settimeout(PATIENCE_S)
             for answer in wrong:
                 with answer_rightly(listener, right) as connection:
                     connection.sendall(answer)
@@ -98,7 +99,7 @@ def test_answer_that_trickles_is_given_up(at_each_kind):
     def check(farm, server):
         farm.tracker.kill()
         with socket.create_server(("127.0.0.1", farm.port)) as listener:
-            listener.settimeout(LIMIT_S)
+            listener.settimeout(PATIENCE_S)
             with answer_rightly(listener, 1) as connection, contextlib.suppress(ConnectionError):
                 connection.sendall(struct.pack("<i", 1000))
                 for _ in range(120):  # no byte comes late, and all of them take a minute
@@ -113,14 +114,14 @@ def test_answer_that_trickles_is_given_up(at_each_kind):
 
 def test_strangers_who_say_nothing_hold_nobody_up(farm, server, kernels: Path, stranger: contextlib.ExitStack):
     host, port, match_key = farm.offer()
-    silent = [stranger.enter_context(socket.create_connection((host, port), timeout=LIMIT_S)) for _ in range(3)]
+    silent = [stranger.enter_context(socket.create_connection((host, port), timeout=PATIENCE_S)) for _ in range(3)]
     silent[0].sendall(struct.pack("<i", base.RPC_MAGIC))
-    client = stranger.enter_context(socket.create_connection((host, port), timeout=LIMIT_S))
+    client = stranger.enter_context(socket.create_connection((host, port), timeout=PATIENCE_S))
     name = f"client:{match_key}".encode()
     greeting = struct.pack("<ii", base.RPC_MAGIC, len(name)) + name
     for piece in (greeting[:3], greeting[3:11]):
         client.sendall(piece)
-        late = stranger.enter_context(socket.create_connection((host, port), timeout=LIMIT_S))
+        late = stranger.enter_context(socket.create_connection((host, port), timeout=PATIENCE_S))
         late.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert hangs_up(late)
     client.sendall(greeting[11:])
@@ -137,7 +138,7 @@ def test_more_strangers_than_a_server_listens_to(at_each_kind, kernels: Path, st
     def check(farm, server):
         host, port, _ = farm.offer()
         for _ in range(30):
-            stranger.enter_context(socket.create_connection((host, port), timeout=LIMIT_S))
+            stranger.enter_context(socket.create_connection((host, port), timeout=PATIENCE_S))
         server.says("turned away: too many connections that say nothing", times=22)
         assert server.process.poll() is None
         session = farm.session()
@@ -150,7 +151,7 @@ def test_more_strangers_than_a_server_listens_to(at_each_kind, kernels: Path, st
 def test_stranger_who_says_nothing_is_turned_away_in_time(at_each_kind, stranger: contextlib.ExitStack):
     def check(farm, server):
         host, port, _ = farm.offer()
-        silent = stranger.enter_context(socket.create_connection((host, port), timeout=LIMIT_S))
+        silent = stranger.enter_context(socket.create_connection((host, port), timeout=PATIENCE_S))
         assert hangs_up(silent)
         assert "turned away: timed out" in server.log
         assert farm.session()
@@ -165,7 +166,7 @@ def test_no_descriptor_for_a_client_is_no_outage(at_each_kind, kernels: Path, st
         used = {int(entry.name) for entry in Path(f"/proc/{process.pid}/fd").iterdir()}
         limits = process.rlimit(resource.RLIMIT_NOFILE)
         process.rlimit(resource.RLIMIT_NOFILE, (min(set(range(len(used) + 1)) - used), limits[1]))
-        stranger.enter_context(socket.create_connection((host, port), timeout=LIMIT_S))
+        stranger.enter_context(socket.create_connection((host, port), timeout=PATIENCE_S))
         server.says("cannot accept a client: Too many open files")
         process.rlimit(resource.RLIMIT_NOFILE, limits)
         session = farm.session()
@@ -234,7 +235,7 @@ def test_client_whose_machine_vanishes_does_not_hold_the_device(farm, other_mach
 
 
 def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, timeout=LIMIT_S)
+    subprocess.run(["ip", *words], check=True, timeout=PATIENCE_S)
 
 
 def hangs_up(connection: socket.socket) -> bool:
@@ -252,7 +253,7 @@ def hangs_up(connection: socket.socket) -> bool:
 def answer_rightly(listener: socket.socket, times: int) -> socket.socket:
     """The connection of a server that has been answered as a tracker would, so many times."""
     connection = listener.accept()[0]
-    connection.settimeout(LIMIT_S)
+    connection.settimeout(PATIENCE_S)
     base.recvall(connection, 4)
     for answer in [MAGIC, *[framed(b"0")] * 2][:times]:
         connection.sendall(answer)

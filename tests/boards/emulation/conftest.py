@@ -19,7 +19,7 @@ from ofa_tvm.boards.emulation.rootfs import base_root
 from ofa_tvm.errors import EmulationError
 from ofa_tvm.targets import load_target
 
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +82,7 @@ def connect() -> Callable[[EmulatedBoard], contextlib.AbstractContextManager[par
 
 @pytest.fixture(scope="session")
 def eventually() -> Callable[[Callable[[], bool]], bool]:
-    """Whether a condition comes true within a minute."""
+    """Whether a condition comes true in time."""
 
     def wait(condition: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + LIMIT_S

@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -27,8 +25,10 @@ from ofa_tvm.boards.emulation.state import processes_of
 from ofa_tvm.errors import EmulationError, TrackerUnreachableError
 from ofa_tvm.measurement.tracker import TrackerAddress, summarize
 
+from ...processes import await_true, free_port, send, words_of
+
 REPOSITORY = Path(__file__).parents[3]
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 TARGET = "rasp4-emulated"
 SERVER = "ofa_tvm-rpc-server"
 BECOMES_DEVICES = ("emulate", "setup", "start")
@@ -42,8 +42,7 @@ class Site:
         self.commands = commands
         self.folder: Path = commands.folder
         self.state = self.folder / "state"
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.tracker = TrackerAddress("127.0.0.1", listener.getsockname()[1])
+        self.tracker = TrackerAddress("127.0.0.1", free_port())
         self.environment = {"OFA_TVM_STATE": str(self.state), "OFA_TVM_TRACKER": str(self.tracker)}
         self._cables: set[Cable] = set()
         self._spawned: list[subprocess.Popen[bytes]] = []
@@ -119,8 +118,8 @@ class Site:
     def leaves_nothing(self) -> None:
         """No process, no board's disk, no cable, no file but logs, locks and this host's name; soon so after a kill."""
         with contextlib.suppress(AssertionError):
-            until(lambda: not self.processes() and not self._cables_left(), 10)
-        assert [process.cmdline() for process in self.processes()] == []
+            until(lambda: not self.processes() and not self._cables_left(), 60)
+        assert self.processes() == []
         assert self._cables_left() == []
         files = [path for path in self.state.rglob("*") if path.is_file() and path.suffix not in (".log", ".lock")]
         kept = {self.state / "host"}
@@ -137,9 +136,7 @@ class Site:
 
     def close(self) -> None:
         """Kill whatever is left."""
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        send(self.processes())
         for spawned in self._spawned:
             spawned.kill()
             spawned.wait(LIMIT_S)
@@ -147,10 +144,7 @@ class Site:
 
 
 def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
+    await_true(condition, limit_s)
 
 
 @pytest.fixture(scope="session")
@@ -348,9 +342,7 @@ def kill_board() -> Callable[[EmulatedBoard], None]:
     def kill(board: EmulatedBoard) -> None:
         processes = processes_of(board.folder)
         assert processes
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
+        send(processes)
         psutil.wait_procs(processes, LIMIT_S)
 
     return kill
@@ -363,7 +355,7 @@ def assert_left_in_peace(site: Site) -> None:
     with contextlib.suppress(AssertionError):  # to say below what it is that is left
         until(lambda: site.free() == 1 and len(named(board, "rpc-server --")) == 1 and not [*files.glob("*")])
     assert site.free() == 1
-    assert len(left := [process.cmdline() for process in named(board, "rpc-server --")]) == 1, left
+    assert len(left := [words_of(process) for process in named(board, "rpc-server --")]) == 1, left
     assert [path.name for path in files.glob("*")] == []
 
 
@@ -371,7 +363,7 @@ def named(board: EmulatedBoard, text: str) -> list[psutil.Process]:
     """Processes on the board by a part of their command line."""
     found = []
     for process in processes_of(board.folder)[1:]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if text in " ".join(process.cmdline()) and "sh" not in [Path(word).name for word in process.cmdline()]:
-                found.append(process)
+        words = words_of(process)
+        if text in " ".join(words) and "sh" not in [Path(word).name for word in words]:
+            found.append(process)
     return found

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import signal
 
 import psutil
 import pytest
 
 from ofa_tvm.boards.emulation.state import processes_of
 
+from ...processes import send
 from .conftest import assert_left_in_peace, named
 
 TARGET = "rasp4-emulated"
@@ -60,12 +61,11 @@ def goes_on(site, all_there):
     return check
 
 
-def test_a_server_killed_amid_a_measurement_is_started_again(site, under_way, goes_on):
+def test_a_server_killed_amid_a_measurement_is_started_again(site, under_way, goes_on, eventually):
     run, runs = under_way(site)
-    killed = named(site.board(f"{TARGET}-1"), "rpc-server --")
-    assert len(killed) == 2
-    for process in killed:
-        process.kill()
+    board = site.board(f"{TARGET}-1")
+    eventually(lambda: len(named(board, "rpc-server --")) == 2)  # one of them the session
+    send(named(board, "rpc-server --"))
     goes_on(run, runs)
 
 
@@ -73,9 +73,7 @@ def test_a_cut_ssh_connection_is_made_again(site, under_way, goes_on):
     run, runs = under_way(site)
     listener, *sessions = sorted(named(site.board(f"{TARGET}-1"), "sshd"), key=psutil.Process.create_time)
     assert sessions
-    for process in sessions:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    send(sessions)
     goes_on(run, runs)
     assert listener.is_running()
 
@@ -85,9 +83,7 @@ def test_a_tracker_killed_and_started_again_has_the_board_back(site, under_way, 
     site.tracker_process.kill()
     site.tracker_process.wait()
     site.start_tracker()
-    for process in named(site.board(f"{TARGET}-1"), "rpc-server --"):  # the new tracker is needed to go on
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    send(named(site.board(f"{TARGET}-1"), "rpc-server --"))  # the new tracker is needed to go on
     goes_on(run, runs)
 
 
@@ -95,15 +91,12 @@ def test_a_frozen_board_is_waited_for(site, under_way, goes_on, eventually):
     run, runs = under_way(site)
     state = site.state / "links" / f"{TARGET}-1.json"
     frozen = processes_of(site.board(f"{TARGET}-1").folder)
-    for process in frozen:
-        process.suspend()
+    send(frozen, signal.SIGSTOP)
     try:
         eventually(lambda: json.loads(state.read_text())["state"] == "reconnecting")
         assert run.process.poll() is None
     finally:
-        for process in frozen:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
+        send(frozen, signal.SIGCONT)
     goes_on(run, runs)
 
 

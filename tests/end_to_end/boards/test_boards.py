@@ -14,6 +14,9 @@ from ofa_tvm.boards.emulation.board import start_board, stop_board
 from ofa_tvm.boards.emulation.state import processes_of
 from ofa_tvm.targets import load_target
 
+from ...processes import lives, words_of
+from .conftest import named
+
 TARGET = "rasp4-emulated"
 NATIVE = ("--runtime", "native")
 
@@ -25,7 +28,8 @@ def without_ids(text):
     return re.sub(r" \([0-9a-f]{6}\):", ":", text)
 
 
-def test_the_inventory_has_the_board_and_its_link(site):
+def test_the_inventory_has_the_board_and_its_link(site, eventually):
+    eventually(lambda: site.free() == 1)  # an earlier test's session may be ending
     (board,) = site.emulated["boards"]
     assert site.emulated["emulated"] is board["emulated"] is True
     inventory = site.succeed("devices", "list", "--json").result
@@ -144,11 +148,11 @@ def bare(own_site, tmp_path):
 
 def programs(board):
     """What was started there beside sshd: the RPC server and what keeps it running."""
-    arguments = {argument for process in processes_of(board.folder) for argument in process.cmdline()}
+    arguments = {argument for process in processes_of(board.folder) for argument in words_of(process)}
     return {argument for argument in arguments if "rpc-server" in argument or "supervise.sh" in argument}
 
 
-def test_a_board_set_up_by_hand(own_site, bare):
+def test_a_board_set_up_by_hand(own_site, bare, eventually):
     where = ("--ssh", f"root@{bare.address}", "--identity", bare.identity, "--name", "bench", *NATIVE)
     line = own_site.run("devices", "setup", TARGET, *where).fails(2, bare.address, "--accept-host-key SHA256:")
     fingerprint = line.partition("--accept-host-key ")[2].split()[0].rstrip(".,;")
@@ -158,24 +162,22 @@ def test_a_board_set_up_by_hand(own_site, bare):
 
     accepted = own_site.succeed("devices", "setup", TARGET, *where, "--accept-host-key", fingerprint, "--json").result
     assert (accepted["changed"], accepted["started"], accepted["board"]["emulated"]) == (True, True, True)
-    server = [process for process in processes_of(bare.folder) if "rpc-server" in " ".join(process.cmdline())]
+    server = named(bare, "rpc-server --")
     assert server
     again = own_site.succeed("devices", "setup", TARGET, *where, "--json")
     assert again.result["changed"] is False
     assert "bench is set up already: nothing to install" in again.stderr
-    assert all(process.is_running() for process in server)
+    assert all(map(lives, server))
     assert own_site.free() == 1
     (report,) = own_site.succeed("devices", "check", TARGET, "--json").result["devices"]
     assert report["fit"]
 
     own_site.succeed("devices", "stop", "bench")
-    assert not programs(bare)
-    assert own_site.processes() == []
-    assert own_site.free() == 0
+    eventually(lambda: not programs(bare) and not own_site.processes() and own_site.free() == 0)
     own_site.succeed("devices", "start", "bench")
     assert own_site.free() == 1
     own_site.succeed("devices", "stop", TARGET)
-    assert not programs(bare)
+    eventually(lambda: not programs(bare))
 
 
 def test_a_board_set_up_for_a_later_cpu_is_found_out(own_site, bare):
@@ -249,7 +251,7 @@ def test_a_killed_run_takes_its_board_with_it_and_the_next_one_cleans_up(
     (board,) = own_site.boards()
     run.process.kill()
     run.finish()
-    eventually(lambda: not own_site.processes() and not run.processes(), 30)
+    eventually(lambda: not own_site.processes() and not run.processes())
     assert board.folder.exists()
     assert own_site.run("devices", "list", "--json").result["boards"][0]["state"] == "gone"
     again = own_site.profile(runs, "--emulate", target="rasp4").finish()

@@ -103,8 +103,8 @@ def end(folder: Path, board: EmulatedBoard | None) -> None:
         time.sleep(POLL_PERIOD_S)
     if cable is not None:
         cable.await_end(STOP_LIMIT_S)
-    if board is not None:
-        _reap(board.pid)
+    for pid in [process.pid for process in processes] or ([] if board is None else [board.pid]):
+        _reap(pid)
     remove_tree(folder, STOP_LIMIT_S)  # in which the board's last processes may be writing their last
 
 

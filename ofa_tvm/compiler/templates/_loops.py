@@ -76,7 +76,7 @@ def shared(
 def each_size(number: Index, groups: Sequence[Group]) -> Iterator[int]:
     """Emit a case for each size that the tile of this number may have; there are two at most."""
     if isinstance(number, int) or len(groups) == 1:
-        yield groups[0].size  # of two groups neither is the only one with a tile of number 0
+        yield groups[0].size  # a number that is known here is 0, of the only tile
         return
     wide, narrow = groups
     with T.If(number < narrow.first):

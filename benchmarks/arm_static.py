@@ -34,8 +34,9 @@ from ofa_tvm.compiler.cpu_features import architecture_of
 from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
-from ofa_tvm.display import Progress, print_result, progress
+from ofa_tvm.display import print_result, progress
 from ofa_tvm.errors import UsageError
+from ofa_tvm.reporting import Progress
 from ofa_tvm.space.architecture import EXPAND_RATIOS, KERNEL_SIZES, Architecture, Block
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.space.search_space import NUM_STAGES, SearchSpace

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -26,9 +26,8 @@ from ofa_tvm.boards.registry import Board
 from ofa_tvm.boards.service import server_command
 from ofa_tvm.errors import BoardUnreachableError, EmulationError
 from ofa_tvm.measurement.tracker import TrackerAddress
+from ofa_tvm.reporting import Say
 from ofa_tvm.targets import Target
-
-Say = Callable[[str], None]
 
 SSHD = "/usr/sbin/sshd"
 PACKAGES = {SSHD: "openssh-server", "ip": "iproute2", "unshare": "util-linux", "setpriv": "util-linux"}

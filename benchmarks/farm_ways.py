@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -20,9 +20,8 @@ from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.job import KernelJob
 from ofa_tvm.measurement.rpc_device import RpcDevice
 from ofa_tvm.measurement.tracker import TrackerAddress
+from ofa_tvm.reporting import Say
 from ofa_tvm.targets import MeasurementProtocol, Target
-
-Say = Callable[[str], None]
 
 ROUND_TRIPS = 200
 

@@ -13,7 +13,7 @@ from systems.loaded import ARCHITECTURE, IMAGE, LOGITS, MODEL, WEIGHTS
 from ofa_tvm.files import write_json
 from ofa_tvm.lowering.lower import LoweredSubnet, lower
 from ofa_tvm.lowering.outputs import random_image
-from ofa_tvm.predictors.profiling import subnets_to_profile
+from ofa_tvm.profiling.space_profiler import subnets_to_profile
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.space.named import named_space

@@ -35,7 +35,7 @@ from ofa_tvm.targets import Target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
 
 if TYPE_CHECKING:
-    from ofa_tvm.bundle.deployment import Deployment
+    from ofa_tvm.deployment.walk import Deployment
     from ofa_tvm.evolution.front import Candidate, ParetoFront
 
 # On two idle cores, without tuning; only to say beforehand how long it takes.
@@ -92,10 +92,10 @@ def deploy(
     options = {"target": target, "supernet": str(folder.path), "latency": latency, "tune_minutes": tune_minutes,
                "max_attempts": max_attempts, "out": directory, "seed": seed}  # fmt: skip
     workspace.write_options("deploy", options)
-    from ofa_tvm.bundle.attempt import CandidateBuilder
-    from ofa_tvm.bundle.deliver import deliver
-    from ofa_tvm.bundle.deployment import find_deployment
     from ofa_tvm.compiler.kernel_bench import open_bench
+    from ofa_tvm.deployment.attempt import CandidateBuilder
+    from ofa_tvm.deployment.deliver import deliver
+    from ofa_tvm.deployment.walk import find_deployment
 
     with (
         tracker_for(device_target, emulate, tracker) as address,
@@ -120,13 +120,13 @@ def _plan(
 
 
 def _search(target: Target, folder: SupernetFolder, workspace: Workspace, budget_ms: float, seed: int) -> ParetoFront:
-    from ofa_tvm.evolution.search import SearchSettings, search
+    from ofa_tvm.evolution.search import EvolutionSettings, search
     from ofa_tvm.predictors.accuracy import AccuracyPredictor
     from ofa_tvm.predictors.latency import LatencyPredictor
 
     latency_predictor = LatencyPredictor.load(workspace.latency_predictor)
     accuracy_predictor = AccuracyPredictor.load(folder.accuracy_predictor)
-    settings = SearchSettings()
+    settings = EvolutionSettings()
     with progress(settings.generations, "search") as bar:
         return search(
             folder.metadata.space, accuracy_predictor, latency_predictor, budget_ms, seed, settings,

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ofa_tvm.device_tables import board_table, check_table, inventory_table
-from ofa_tvm.display import Progress, print_result, progress, say
+from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.errors import OfaTvmError, UsageError
+from ofa_tvm.reporting import Progress
 from ofa_tvm.targets import Target, emulated_variant, load_target
 
 if TYPE_CHECKING:

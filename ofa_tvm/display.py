@@ -10,12 +10,14 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
+
+from ofa_tvm.reporting import Progress
 
 _PLAIN_INTERVAL_S = 10.0
 _ESTIMATE_FROM = 0.05
@@ -44,13 +46,6 @@ def print_result(values: Mapping[str, Any], as_json: bool, table: Table | None =
     sys.stdout.flush()
 
 
-class Progress(Protocol):
-    """A count that goes up."""
-
-    def advance(self, count: int = 1) -> None:
-        """Count `count` more as done."""
-
-
 @contextlib.contextmanager
 def progress(total: int, description: str, done: int = 0) -> Iterator[Progress]:
     """Show on stderr how far a loop is: a bar on a terminal, else a line now and then.
@@ -72,6 +67,21 @@ def progress(total: int, description: str, done: int = 0) -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with RichProgress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
         yield _Bar(bars, total, description, done)
+
+
+class Terminal:
+    """The `ofa_tvm.reporting.Reporter` of the commands."""
+
+    def say(self, text: str) -> None:
+        """Tell a line, on stderr."""
+        say(text)
+
+    def progress(self, total: int, description: str, done: int = 0) -> contextlib.AbstractContextManager[Progress]:
+        """As `progress`."""
+        return progress(total, description, done)
+
+
+TERMINAL = Terminal()
 
 
 class _Bar:

@@ -9,18 +9,17 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ofa_tvm.errors import DeviceError
 from ofa_tvm.files import output_errors
+from ofa_tvm.reporting import Say
 
 LOCK_LIMIT_S = 2400.0
 """Longer than the longest step of setting a board up: packages, a build, an installation, each at its limit."""
 SILENT_S = 2.0
 POLL_S = 0.05
-
-Say = Callable[[str], None]
 
 
 def try_lock(descriptor: int) -> bool:

@@ -64,7 +64,7 @@ def profile(
     device_target, folder = chosen_target(target, emulate, tracker), find_supernet(supernet)
     chosen = chosen_resolutions(resolutions, folder.metadata.space)
     workspace = Workspace(runs, device_target.name, folder.metadata.name)
-    from ofa_tvm.predictors.profiling import kernels_to_profile
+    from ofa_tvm.profiling.space_profiler import kernels_to_profile
 
     kernels = kernels_to_profile(folder.metadata.space, chosen)
     counted = f"{len(kernels)} kernels and {subnets} subnets"
@@ -89,7 +89,7 @@ def _profile(
 ) -> dict[str, Any]:
     from ofa_tvm.compiler.kernel_bench import open_bench
     from ofa_tvm.predictors.latency import LatencyPredictor
-    from ofa_tvm.predictors.profiling import SpaceProfiler, subnets_to_profile
+    from ofa_tvm.profiling.space_profiler import SpaceProfiler, subnets_to_profile
     from ofa_tvm.supernet.checkpoint import load_supernet
 
     space = folder.metadata.space

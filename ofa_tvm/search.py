@@ -51,7 +51,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, search, print."""
-    from ofa_tvm.evolution.search import SearchSettings
+    from ofa_tvm.evolution.search import EvolutionSettings
     from ofa_tvm.evolution.search import search as search_front
     from ofa_tvm.predictors.accuracy import AccuracyPredictor
     from ofa_tvm.predictors.latency import LatencyPredictor
@@ -62,7 +62,7 @@ def search(
     workspace.check_profiled(f"--target {target}")
     latency_predictor = LatencyPredictor.load(workspace.latency_predictor)
     accuracy_predictor = AccuracyPredictor.load(folder.accuracy_predictor)
-    settings = SearchSettings()
+    settings = EvolutionSettings()
     with progress(settings.generations, "generations") as bar:
         front = search_front(
             folder.metadata.space,

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from ofa_tvm.display import Progress, print_result, progress, say
+from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.errors import UsageError
+from ofa_tvm.reporting import Progress
 from ofa_tvm.space.named import chosen_resolutions, named_space
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.space.workload import Workload
@@ -38,7 +39,7 @@ from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
 
 if TYPE_CHECKING:
     from ofa_tvm.compiler.tuning import Tuner
-    from ofa_tvm.compiler.tuning_search import Searches, SearchSettings
+    from ofa_tvm.compiler.tuning_search import Searches, TuningSettings
 
 _REPORT_INTERVAL_S = 10.0
 
@@ -88,10 +89,10 @@ def tune(
     name, chosen_space = _space(supernet, space)
     chosen = chosen_resolutions(resolutions, chosen_space)
     workspace = Workspace(runs, device_target.name, name)
-    from ofa_tvm.compiler.tuning_search import SearchSettings
+    from ofa_tvm.compiler.tuning_search import TuningSettings
     from ofa_tvm.compiler.tuning_uses import kernel_uses
 
-    settings = SearchSettings(exhaustive, candidates)
+    settings = TuningSettings(exhaustive, candidates)
     uses = {resolution: kernel_uses(chosen_space, [resolution]) for resolution in chosen}
     if not status:
         limit = "until all are searched" if minutes is None else f"for {minutes:g} min at most"
@@ -123,7 +124,7 @@ def _tune(
     workspace: Workspace,
     space: SearchSpace,
     uses: Mapping[int, Mapping[Workload, float]],
-    settings: SearchSettings,
+    settings: TuningSettings,
     minutes: float | None,
     tracker: str | None,
 ) -> None:
@@ -174,7 +175,7 @@ def _status(
     workspace: Workspace,
     space: SearchSpace,
     uses: Mapping[int, Mapping[Workload, float]],
-    settings: SearchSettings,
+    settings: TuningSettings,
 ) -> dict[str, Any]:
     from ofa_tvm.compiler.cold_weights import Rotations
     from ofa_tvm.compiler.toolchain import Toolchain

@@ -12,8 +12,21 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ofa_tvm"
-FOUNDATION = ("errors", "files", "locks", "cpuinfo", "space", "targets")
-STAGES = ("supernet", "training", "lowering", "measurement", "compiler", "boards", "predictors", "evolution", "bundle")
+FOUNDATION = ("errors", "reporting", "files", "locks", "cpuinfo", "space", "targets")
+# A bundle says what it is by itself, so what writes one comes after it.
+STAGES = (
+    "supernet",
+    "training",
+    "lowering",
+    "measurement",
+    "compiler",
+    "boards",
+    "predictors",
+    "profiling",
+    "evolution",
+    "bundle",
+    "deployment",
+)
 COMMAND_SUPPORT = ("interruption", "display", "device_tables", "console", "workspace")
 COMMANDS = ("train", "accuracy", "tune", "profile", "search", "deploy", "devices", "report")
 RANKS = {name: rank for rank, name in enumerate((*FOUNDATION, *STAGES, *COMMAND_SUPPORT, *COMMANDS))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import paramiko
 
@@ -21,9 +21,8 @@ from ofa_tvm.boards.registry import Board, emulated_folder, known_hosts_file, re
 from ofa_tvm.errors import EmulationError
 from ofa_tvm.measurement.local_processes import local_tracker
 from ofa_tvm.measurement.tracker import TrackerAddress
+from ofa_tvm.reporting import Say
 from ofa_tvm.targets import Target
-
-Say = Callable[[str], None]
 
 
 def start_emulated_boards(

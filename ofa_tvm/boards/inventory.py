@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +18,8 @@ from ofa_tvm.boards.registry import (
 )
 from ofa_tvm.errors import DeviceError, UsageError
 from ofa_tvm.measurement.tracker import TrackerAddress, TrackerSummary, summarize
+from ofa_tvm.reporting import Say
 from ofa_tvm.targets import EMULATED_SUFFIX, known_targets
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ofa_tvm.boards.address import SSH_PORT, SshAddress
 from ofa_tvm.errors import UsageError
 from ofa_tvm.files import output_errors, write_atomic
-from ofa_tvm.locks import Say, file_locked, folder_locked, try_lock
+from ofa_tvm.locks import file_locked, folder_locked, try_lock
+from ofa_tvm.reporting import Say
 from ofa_tvm.targets import EMULATED_SUFFIX
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}"

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ofa_tvm.bundle.manifest import InputRecord
+from ofa_tvm.bundle.manifest import InputSection
 from ofa_tvm.errors import InvalidImageError
 
 
-def load_image(path: Path, record: InputRecord) -> npt.NDArray[np.float32]:
+def load_image(path: Path, record: InputSection) -> npt.NDArray[np.float32]:
     """Decode, resize and normalise an image.
 
     Returns

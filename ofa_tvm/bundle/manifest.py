@@ -33,7 +33,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TargetRecord(_Section):
+class TargetSection(_Section):
     """What the library was compiled for.
 
     Attributes
@@ -50,14 +50,14 @@ class TargetRecord(_Section):
     emulated: bool
 
 
-class SupernetRecord(_Section):
+class SupernetSection(_Section):
     """Which supernet the subnet's weights come from."""
 
     name: str
     weights_sha256: _Digest
 
 
-class InputRecord(_Section):
+class InputSection(_Section):
     """How an image becomes the library's input.
 
     Resize to the shape's height and width, scale 0..255 to `value_range`, then ``(value - mean) / std`` per colour.
@@ -79,7 +79,7 @@ class InputRecord(_Section):
     std: tuple[_Positive, _Positive, _Positive]
 
 
-class OutputRecord(_Section):
+class OutputSection(_Section):
     """What the library returns.
 
     Attributes
@@ -113,7 +113,7 @@ class MeasuredLatency(_Section):
     emulated: bool
 
 
-class LatencyRecord(_Section):
+class LatencySection(_Section):
     """The latency budget, the prediction and the measurement, in milliseconds."""
 
     budget_ms: _Positive
@@ -121,7 +121,7 @@ class LatencyRecord(_Section):
     measured: MeasuredLatency
 
 
-class AccuracyRecord(_Section):
+class AccuracySection(_Section):
     """Top-1 accuracy as fractions: predicted, and measured on so many images."""
 
     predicted: _Fraction
@@ -129,7 +129,7 @@ class AccuracyRecord(_Section):
     images: _Size
 
 
-class FileRecord(_Section):
+class FileSection(_Section):
     """A file's digest and size."""
 
     sha256: _Digest
@@ -147,15 +147,15 @@ class Contents(_Section):
         Largest relative error at which the sample output counts as reproduced.
     """
 
-    target: TargetRecord
+    target: TargetSection
     architecture: dict[str, Any]
     search_space: dict[str, Any]
-    supernet: SupernetRecord
-    input: InputRecord
-    output: OutputRecord
+    supernet: SupernetSection
+    input: InputSection
+    output: OutputSection
     class_names: tuple[str, ...]
-    latency: LatencyRecord
-    accuracy: AccuracyRecord
+    latency: LatencySection
+    accuracy: AccuracySection
     tolerance: _Positive = 1e-4
 
     @model_validator(mode="after")
@@ -183,7 +183,7 @@ class Manifest(Contents):
     format_version: Literal[1]
     created: AwareDatetime
     versions: dict[str, str]
-    files: dict[str, FileRecord]
+    files: dict[str, FileSection]
 
 
 def read_manifest(directory: Path) -> Manifest:

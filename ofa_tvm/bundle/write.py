@@ -32,16 +32,16 @@ from ofa_tvm.bundle.manifest import (
     SAMPLE_OUTPUT,
     THREADS,
     Contents,
-    FileRecord,
+    FileSection,
     Manifest,
-    TargetRecord,
+    TargetSection,
 )
 from ofa_tvm.bundle.readme import bundle_readme
 from ofa_tvm.files import directory_atomic, sha256
 from ofa_tvm.space.architecture import Architecture
 
 
-def target_record(name: str, tvm_target: Target, emulated: bool) -> TargetRecord:
+def target_record(name: str, tvm_target: Target, emulated: bool) -> TargetSection:
     """What the manifest says about a target, with the vector extensions that its CPU gives the compiler."""
     options: dict[str, Any] = {"kind": tvm_target.kind.name, THREADS: int(tvm_target.attrs.get(THREADS) or 1)}
     for key in ("mtriple", "mcpu", "mattr"):
@@ -49,7 +49,7 @@ def target_record(name: str, tvm_target: Target, emulated: bool) -> TargetRecord
         if value:
             options[key] = [str(item) for item in value] if key == "mattr" else str(value)
     features = llvm_get_cpu_features(tvm_target) if tvm_target.kind.name == "llvm" else ()
-    return TargetRecord(
+    return TargetSection(
         name=name,
         tvm_target=options,
         cpu_features=vector_features(str(feature) for feature in features),
@@ -121,7 +121,7 @@ def _manifest(folder: Path, contents: Contents) -> Manifest:
             "ofa_tvm": ofa_tvm.__version__,
         },
         files={
-            path.name: FileRecord(sha256=sha256(path), bytes=path.stat().st_size) for path in sorted(folder.iterdir())
+            path.name: FileSection(sha256=sha256(path), bytes=path.stat().st_size) for path in sorted(folder.iterdir())
         },
     )
 

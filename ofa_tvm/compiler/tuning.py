@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.kernel_libraries import Kernels
 from ofa_tvm.compiler.templates import Parameters
-from ofa_tvm.compiler.tuning_search import Searches, SearchSettings, can_teach
+from ofa_tvm.compiler.tuning_search import Searches, TuningSettings, can_teach
 from ofa_tvm.compiler.tuning_status import expected_ms
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
 from ofa_tvm.space.workload import Workload
@@ -61,11 +61,11 @@ class Tuner:
     """
 
     def __init__(
-        self, bench: KernelBench, uses: Mapping[Workload, float], settings: SearchSettings | None = None
+        self, bench: KernelBench, uses: Mapping[Workload, float], settings: TuningSettings | None = None
     ) -> None:
         self.uses = uses
         machine = bench.toolchain.machine
-        self.searches = Searches(bench.store, bench.target.name, machine, bench.rotations, settings or SearchSettings())
+        self.searches = Searches(bench.store, bench.target.name, machine, bench.rotations, settings or TuningSettings())
         self.complete = {workload for workload in uses if self.searches.is_complete(workload)}
         self.recorded = 0
         self._bench = bench

@@ -30,7 +30,7 @@ FARTHEST_TEACHER = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class SearchSettings:
+class TuningSettings:
     """How thoroughly to search.
 
     Attributes
@@ -83,7 +83,7 @@ class Searches:
     """
 
     def __init__(
-        self, store: RecordStore, target: str, machine: Machine, rotations: Rotations, settings: SearchSettings
+        self, store: RecordStore, target: str, machine: Machine, rotations: Rotations, settings: TuningSettings
     ) -> None:
         self._store = store
         self._target = target

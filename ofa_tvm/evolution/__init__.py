@@ -1,4 +1,4 @@
 """Search the space for the most accurate subnets at each latency, by evolution over the predictors.
 
-The result is a Pareto front of predictions; `bundle` measures its candidates before one is shipped.
+The result is a Pareto front of predictions; `deployment` measures its candidates before one is shipped.
 """

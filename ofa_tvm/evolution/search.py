@@ -12,7 +12,7 @@ from ofa_tvm.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True)
-class SearchSettings:
+class EvolutionSettings:
     """How long and how widely to search.
 
     Population and parents' fraction are the paper's (Cai et al., "Once-for-All", section 3.4 and the
@@ -43,7 +43,7 @@ def search(
     latency_predictor: Predictor,
     budget_ms: float | None = None,
     seed: int = 0,
-    settings: SearchSettings | None = None,
+    settings: EvolutionSettings | None = None,
     on_generation: Callable[[int], None] | None = None,
 ) -> ParetoFront:
     """Search for the front; the same seed finds the same front.
@@ -70,7 +70,7 @@ def search(
     # pymoo takes most of a second to import, which commands that do not search need not wait for.
     from ofa_tvm.evolution import nsga2
 
-    settings = settings or SearchSettings()
+    settings = settings or EvolutionSettings()
     problem = nsga2.SubnetProblem(space, accuracy_predictor, latency_predictor, budget_ms)
     algorithm = nsga2.algorithm(
         space, settings.population, settings.parent_fraction, settings.mutation_probability, seed

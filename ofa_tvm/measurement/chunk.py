@@ -40,7 +40,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class ChunkAttempt:
     """Samples by job, and the reference kernel's latency before and after."""
 
     samples_ms: Mapping[int, tuple[float, ...]]
@@ -99,7 +99,7 @@ class Chunk:
         self.lost: str | None = None
         self.lost_during: Task | None = None
         self.worked = False
-        self.attempts: list[Attempt] = []
+        self.attempts: list[ChunkAttempt] = []
         self._failed: dict[int, tuple[int, str]] = {}
         self._before_ms: float | None = None
         self._samples_ms: dict[int, tuple[float, ...]] = {}
@@ -119,7 +119,7 @@ class Chunk:
                 self._reference_ms(device, reference, protocol)
             if self._measure_tasks(device, protocol):
                 after_ms = self._reference_ms(device, reference, protocol)
-                self.attempts.append(Attempt(self._samples_ms, self._before_ms, after_ms))
+                self.attempts.append(ChunkAttempt(self._samples_ms, self._before_ms, after_ms))
                 self._before_ms, self._samples_ms = None, {}
         except NumericalMismatchError as error:
             self.mismatch = str(error)
@@ -135,7 +135,7 @@ class Chunk:
         return bool(self.attempts) and self._before_ms is None
 
     @property
-    def best(self) -> Attempt:
+    def best(self) -> ChunkAttempt:
         """The attempt with the least drift."""
         return min(self.attempts, key=lambda attempt: attempt.drift)
 

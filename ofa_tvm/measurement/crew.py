@@ -10,8 +10,8 @@ from ofa_tvm.errors import DeviceError, TrackerUnreachableError
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.member import Member, board_of
 from ofa_tvm.measurement.sources import DeviceSource, Offer, no_device
+from ofa_tvm.reporting import Say
 
-Say = Callable[[str], None]
 Clock = Callable[[], float]
 
 POLL_REST = 10

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ofa_tvm.errors import TrackerUnreachableError
-from ofa_tvm.measurement.crew import Say
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.local_farm import local_farm
 from ofa_tvm.measurement.sources import DeviceSource, LocalSource, NullSource, TrackerSource
 from ofa_tvm.measurement.tracker import RETURN_LIMIT_S, TrackerAddress, summarize
+from ofa_tvm.reporting import Say
 from ofa_tvm.targets import DeviceAccess, Target
 
 TRACKER_VARIABLE = "OFA_TVM_TRACKER"

@@ -19,7 +19,7 @@ from typing import TypeVar
 from ofa_tvm.errors import DeviceError, MeasurementError, NumericalMismatchError, StageError
 from ofa_tvm.measurement.chunk import Failure
 from ofa_tvm.measurement.connecting import MAX_THREADS, Connecting, wait_for_any
-from ofa_tvm.measurement.crew import Clock, Crew, Limits, Say, wait_a_little
+from ofa_tvm.measurement.crew import Clock, Crew, Limits, wait_a_little
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.job import Float32Array, Job, KernelJob, Proof, SubnetJob
 from ofa_tvm.measurement.judgement import MAX_FAILURES, MAX_LOSSES
@@ -27,6 +27,7 @@ from ofa_tvm.measurement.member import Member
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome
 from ofa_tvm.measurement.run import Batch, Run
 from ofa_tvm.measurement.sources import DeviceSource
+from ofa_tvm.reporting import Say
 from ofa_tvm.targets import MeasurementProtocol
 
 Check = Callable[[Float32Array], object]

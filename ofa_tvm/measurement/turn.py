@@ -6,7 +6,8 @@ import contextlib
 import math
 from pathlib import Path
 
-from ofa_tvm.locks import Say, file_locked
+from ofa_tvm.locks import file_locked
+from ofa_tvm.reporting import Say
 
 LOCK = "records.lock"
 

@@ -19,7 +19,7 @@ from ofa_tvm.predictors.kernel_table import KernelTable
 from ofa_tvm.predictors.latency_model import LatencyModel, cross_validate
 from ofa_tvm.predictors.metadata import (
     METADATA_NAME,
-    KernelRecord,
+    KnownKernel,
     LatencyMetadata,
     MetricsRecord,
     read_metadata,
@@ -129,7 +129,7 @@ class LatencyPredictor:
             version=1,
             space=self.space.to_dict(),
             kernels=[
-                KernelRecord(workload=workload.to_dict(), latency_ms=latency_ms)
+                KnownKernel(workload=workload.to_dict(), latency_ms=latency_ms)
                 for workload, latency_ms in self._table.measured_ms.items()
             ],
             overheads=self._model.overheads,

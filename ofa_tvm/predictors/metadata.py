@@ -30,7 +30,7 @@ class MetricsRecord(_Strict):
     kendall: float
 
 
-class KernelRecord(_Strict):
+class KnownKernel(_Strict):
     """One measured kernel."""
 
     workload: dict[str, Any]
@@ -53,7 +53,7 @@ class LatencyMetadata(_Strict):
     format: Literal["ofa_tvm latency predictor"]
     version: Literal[1]
     space: dict[str, Any]
-    kernels: list[KernelRecord]
+    kernels: list[KnownKernel]
     overheads: tuple[float, float, float]
     subnets: int
     seed: int

@@ -25,7 +25,7 @@ GRADIENT_NORM_LIMIT = 10.0
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """What the trainer tells after every step."""
 
     phase: str
@@ -57,7 +57,7 @@ class ProgressiveShrinking:
     threads: int = 1
     save_every: int = 200
     log_every: int = 50
-    report: Callable[[Progress], None] = lambda _progress: None
+    report: Callable[[TrainingProgress], None] = lambda _progress: None
     teacher: Supernet | None = field(default=None, init=False)
 
     def run(self) -> Supernet:
@@ -134,7 +134,7 @@ class ProgressiveShrinking:
             hits.append((logits.argmax(1) == labels).float().mean().item())
         nn.utils.clip_grad_norm_(supernet.parameters(), GRADIENT_NORM_LIMIT)
         optimizer.step()
-        progress = Progress(phase.name, step + 1, phase.steps, float(np.mean(losses)), float(np.mean(hits)))
+        progress = TrainingProgress(phase.name, step + 1, phase.steps, float(np.mean(losses)), float(np.mean(hits)))
         self.report(progress)
         if (step + 1) % self.log_every == 0:
             seconds = time.perf_counter() - started

@@ -37,12 +37,12 @@ from ofa_tvm.errors import (
 from ofa_tvm.files import shipped_folder
 from ofa_tvm.locks import try_lock
 from ofa_tvm.measurement.tracker import TrackerAddress
+from ofa_tvm.reporting import Say
 
 from ..processes import free_port, lives, send, words_of
 from .conftest import LIMIT_S, SshBoard, Tracker, ip, links, wait_until
 
 pytestmark = pytest.mark.slow
-Say = Callable[[str], None]
 
 
 @pytest.fixture

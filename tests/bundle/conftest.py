@@ -20,13 +20,13 @@ from tvm.target.codegen import llvm_get_system_cpu, llvm_get_system_triple
 
 from ofa_tvm.bundle.files import checksums
 from ofa_tvm.bundle.manifest import (
-    AccuracyRecord,
+    AccuracySection,
     Contents,
-    InputRecord,
-    LatencyRecord,
+    InputSection,
+    LatencySection,
     MeasuredLatency,
-    OutputRecord,
-    SupernetRecord,
+    OutputSection,
+    SupernetSection,
 )
 from ofa_tvm.bundle.write import target_record, write_bundle
 from ofa_tvm.space.search_space import SearchSpace
@@ -80,20 +80,20 @@ def contents(host_target: Target) -> Contents:
         target=target_record("local", host_target, emulated=False),
         architecture=space.smallest().to_dict(),
         search_space=space.to_dict(),
-        supernet=SupernetRecord(name="tiny", weights_sha256="0" * 64),
-        input=InputRecord(
+        supernet=SupernetSection(name="tiny", weights_sha256="0" * 64),
+        input=InputSection(
             name="image", shape=(1, 3, RESOLUTION, RESOLUTION), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
         ),
-        output=OutputRecord(name="logits", shape=(1, CLASSES)),
+        output=OutputSection(name="logits", shape=(1, CLASSES)),
         class_names=("ant", "bee", "[cat]", "dog", "elk"),
-        latency=LatencyRecord(
+        latency=LatencySection(
             budget_ms=2.0,
             predicted_ms=1.5,
             measured=MeasuredLatency(
                 median_ms=1.6, spread=0.02, drift=-0.01, samples_ms=(1.5, 1.6, 1.7), device="local", emulated=False
             ),
         ),
-        accuracy=AccuracyRecord(predicted=0.8, measured=0.79, images=100),
+        accuracy=AccuracySection(predicted=0.8, measured=0.79, images=100),
     )
 
 

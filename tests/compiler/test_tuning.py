@@ -11,7 +11,7 @@ from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.tuning import Tuner, tune
-from ofa_tvm.compiler.tuning_search import FINALISTS, SEEDED, SearchSettings, can_teach, closest
+from ofa_tvm.compiler.tuning_search import FINALISTS, SEEDED, TuningSettings, can_teach, closest
 from ofa_tvm.compiler.tuning_status import expected_ms, tuning_status
 from ofa_tvm.errors import MeasurementError
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
@@ -150,10 +150,10 @@ def test_another_size_shows_the_way_though_both_were_profiled(
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
-    [(SearchSettings(exhaustive=True), None), (SearchSettings(candidates=4), 4)],
+    [(TuningSettings(exhaustive=True), None), (TuningSettings(candidates=4), 4)],
 )
 def test_how_thorough_a_search_is_can_be_said(
-    make_bench: MakeBench, counts: dict[Workload, int], settings: SearchSettings, expected: int | None
+    make_bench: MakeBench, counts: dict[Workload, int], settings: TuningSettings, expected: int | None
 ) -> None:
     bench = make_bench(v_shaped)
     Tuner(bench, {SLOW: 1.0, LARGER: 0.1}, settings).run()
@@ -177,7 +177,7 @@ def test_it_ends_after_the_chunk_in_which_time_is_up(make_bench: MakeBench) -> N
         return v_shaped(workload, number)
 
     bench = make_bench(script)
-    Tuner(bench, dict.fromkeys(MANY, 1.0), SearchSettings(exhaustive=True)).run(deadline_s)
+    Tuner(bench, dict.fromkeys(MANY, 1.0), TuningSettings(exhaustive=True)).run(deadline_s)
     assert sum(bench.timed.values()) == len(bench.store) == CHUNK_JOBS
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from ofa_tvm.errors import InfeasibleBudgetError, UsageError
 from ofa_tvm.evolution.front import Candidate, ParetoFront
-from ofa_tvm.evolution.search import SearchSettings, search
+from ofa_tvm.evolution.search import EvolutionSettings, search
 from ofa_tvm.space.architecture import Architecture, Block
 from ofa_tvm.space.search_space import SearchSpace
 
 REDUCED = SearchSpace(0.5, 36, (32, 64), depths=(2,), kernel_sizes=(3,), expand_ratios=(3, 4))
 FULL = SearchSpace(0.5, 36, tuple(range(32, 65, 4)))
-QUICK = SearchSettings(population=40, generations=15)
+QUICK = EvolutionSettings(population=40, generations=15)
 
 
 def enumerate_space(space: SearchSpace) -> list[Architecture]:
@@ -52,7 +52,7 @@ def test_best_under_a_budget_is_the_true_best(make_predictors, seed, share):
     fastest, slowest = latency.predict([REDUCED.smallest(), REDUCED.largest()])
     budget_ms = float(fastest + share * (slowest - fastest))
     truth = brute_force_front(REDUCED, accuracy, latency).best_under(budget_ms, "null")[0]
-    settings = SearchSettings(population=40, generations=30)
+    settings = EvolutionSettings(population=40, generations=30)
     found = search(REDUCED, accuracy, latency, budget_ms, seed, settings).best_under(budget_ms, "null")[0]
     assert found.predicted_accuracy == pytest.approx(truth.predicted_accuracy, abs=1e-12)
     assert found.predicted_latency_ms <= budget_ms
@@ -126,7 +126,7 @@ def test_a_space_smaller_than_the_population_ends(make_predictors, as_points):
 
 def test_progress_counts_generations(make_predictors):
     seen: list[int] = []
-    settings = SearchSettings(population=20, generations=4)
+    settings = EvolutionSettings(population=20, generations=4)
     search(FULL, *make_predictors(FULL, 0), settings=settings, on_generation=seen.append)
     assert seen == [1, 2, 3, 4]
 
@@ -148,7 +148,7 @@ def test_budgets_that_are_none(make_predictors, budget_ms):
 )
 def test_settings_are_checked(wrong):
     with pytest.raises(UsageError):
-        SearchSettings(**wrong)
+        EvolutionSettings(**wrong)
 
 
 def test_importing_the_search_does_not_import_pymoo():

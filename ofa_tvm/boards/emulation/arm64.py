@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from ofa_tvm.boards.emulation.host import Say, is_arm64, run
+from ofa_tvm.boards.emulation.host import is_arm64, run
 from ofa_tvm.errors import EmulationError
+from ofa_tvm.reporting import Say
 
 BINFMT_MISC = Path("/proc/sys/fs/binfmt_misc")
 REGISTRATION = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")

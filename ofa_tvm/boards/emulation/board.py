@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ofa_tvm.boards.emulation.arm64 import enable_arm64
 from ofa_tvm.boards.emulation.folders import locked
-from ofa_tvm.boards.emulation.host import Say
 from ofa_tvm.boards.emulation.launch import await_sshd, end, launch
 from ofa_tvm.boards.emulation.processor import processor_of
 from ofa_tvm.boards.emulation.requirements import require_host
 from ofa_tvm.boards.emulation.rootfs import base_root
 from ofa_tvm.boards.emulation.state import EmulatedBoard, board_folders, processes_of
 from ofa_tvm.errors import EmulationError
+from ofa_tvm.reporting import Say
 from ofa_tvm.targets import Target
 
 __all__ = ["EmulatedBoard", "clean_stale", "find_boards", "start_board", "stop_board"]

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ofa_tvm.boards.emulation.host import Say
 from ofa_tvm.errors import EmulationError, OutputError
 from ofa_tvm.locks import folder_locked
+from ofa_tvm.reporting import Say
 
 POLL_PERIOD_S = 0.05
 

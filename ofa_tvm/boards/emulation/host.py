@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ofa_tvm.errors import EmulationError
-
-Say = Callable[[str], None]
 
 
 def is_arm64() -> bool:

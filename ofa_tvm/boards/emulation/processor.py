@@ -6,9 +6,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofa_tvm.boards.emulation.host import Say, is_arm64
+from ofa_tvm.boards.emulation.host import is_arm64
 from ofa_tvm.errors import EmulationError
 from ofa_tvm.files import shipped_folder
+from ofa_tvm.reporting import Say
 from ofa_tvm.targets import Target
 
 DEFAULT_CORE = "cortex-a72"

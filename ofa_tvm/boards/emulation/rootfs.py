@@ -11,10 +11,11 @@ import tempfile
 from pathlib import Path
 
 from ofa_tvm.boards.emulation.folders import locked, remove_tree
-from ofa_tvm.boards.emulation.host import Say, run
+from ofa_tvm.boards.emulation.host import run
 from ofa_tvm.boards.registry import cache_folder
 from ofa_tvm.errors import EmulationError, OutputError
 from ofa_tvm.files import directory_atomic, shipped_folder
+from ofa_tvm.reporting import Say
 
 EMULATED_MARK = "etc/ofa_tvm-emulated"
 """What runs on a board knows by this file that its figures are no real ones."""

@@ -40,7 +40,7 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
+class ScheduledFunction:
     """A scheduled function to be compiled."""
 
     symbol: str
@@ -57,7 +57,7 @@ class Built:
 
 
 @derived_object
-class CandidateBuilder(ms.builder.PyBuilder):  # type: ignore[misc]
+class FunctionBuilder(ms.builder.PyBuilder):  # type: ignore[misc]
     """Builds a batch of candidates at a time.
 
     Parameters
@@ -82,7 +82,9 @@ class CandidateBuilder(ms.builder.PyBuilder):  # type: ignore[misc]
             raise
 
     def _build(self, inputs: Sequence[tuple[tvm.IRModule, tvm.target.Target]]) -> list[ms.builder.BuilderResult]:
-        candidates = [Candidate(f"candidate_{number}", mod, target) for number, (mod, target) in enumerate(inputs)]
+        candidates = [
+            ScheduledFunction(f"candidate_{number}", mod, target) for number, (mod, target) in enumerate(inputs)
+        ]
         outcomes = build_all(candidates)
         built = {c.symbol: outcome.code for c, outcome in zip(candidates, outcomes, strict=True) if not outcome.error}
         (self._folder / f"candidates_{self._batches}.so").unlink(missing_ok=True)
@@ -96,9 +98,9 @@ class CandidateBuilder(ms.builder.PyBuilder):  # type: ignore[misc]
         ]
 
 
-def build_all(candidates: Sequence[Candidate]) -> list[Built]:
+def build_all(candidates: Sequence[ScheduledFunction]) -> list[Built]:
     """Compile candidates, on every CPU; one that kills its worker is left out, and the others are compiled again."""
-    fatal: dict[Candidate, Built] = {}
+    fatal: dict[ScheduledFunction, Built] = {}
     while True:
         rest = [candidate for candidate in candidates if candidate not in fatal]
         try:
@@ -109,7 +111,7 @@ def build_all(candidates: Sequence[Candidate]) -> list[Built]:
             return [fatal.get(candidate) or built[candidate] for candidate in candidates]
 
 
-def _culprit(candidates: Sequence[Candidate], error: CompileError) -> Candidate:
+def _culprit(candidates: Sequence[ScheduledFunction], error: CompileError) -> ScheduledFunction:
     """The candidate that is named as what a worker died of."""
     for candidate in candidates:
         if _describe(candidate) in str(error).split():
@@ -117,7 +119,7 @@ def _culprit(candidates: Sequence[Candidate], error: CompileError) -> Candidate:
     raise error
 
 
-def _compile(candidate: Candidate) -> Built:
+def _compile(candidate: ScheduledFunction) -> Built:
     signal.setitimer(signal.ITIMER_PROF, BUILD_LIMIT_S)  # kills the worker
     try:
         return Built(_object_code(candidate))
@@ -127,12 +129,12 @@ def _compile(candidate: Candidate) -> Built:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _object_code(candidate: Candidate) -> bytes:
+def _object_code(candidate: ScheduledFunction) -> bytes:
     mod = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(candidate.mod)
     (function,) = mod.functions.values()
     mod = tvm.IRModule({candidate.symbol: function.with_attr("global_symbol", candidate.symbol)})
     return object_code(mod, candidate.target, UNCHECKED)
 
 
-def _describe(candidate: Candidate) -> str:
+def _describe(candidate: ScheduledFunction) -> str:
     return candidate.symbol

@@ -22,7 +22,7 @@ NEVER_RAN_S = 1e9
 MAX_FAILED_BATCHES = 2
 """A task of which so many batches failed as a whole comes after all others."""
 
-Progress = Callable[[str, int, float], None]
+OnBatch = Callable[[str, int, float], None]
 """Called with a task's name, its number of new trials, and its best latency in seconds."""
 
 
@@ -36,7 +36,7 @@ class GradientScheduler(PyTaskScheduler):  # type: ignore[misc]
         On `time.monotonic`: no batch is begun after it.
     """
 
-    def __init__(self, weights: list[float], deadline_s: float, on_batch: Progress) -> None:
+    def __init__(self, weights: list[float], deadline_s: float, on_batch: OnBatch) -> None:
         super().__init__()
         self._weights = weights
         self._deadline_s = deadline_s

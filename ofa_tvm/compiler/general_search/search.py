@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 from tvm.s_tir import meta_schedule as ms
 
-from ofa_tvm.compiler.general_search.builder import CandidateBuilder
+from ofa_tvm.compiler.general_search.builder import FunctionBuilder
 from ofa_tvm.compiler.general_search.database import TuningDatabase
 from ofa_tvm.compiler.general_search.functions import extract_tasks
 from ofa_tvm.compiler.general_search.intrinsics import register_intrinsics
@@ -22,7 +22,7 @@ from ofa_tvm.compiler.general_search.scheduler import NEVER_RAN_S, GradientSched
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.pipeline import simplify_and_pack
 from ofa_tvm.lowering.relax_import import import_onnx
-from ofa_tvm.measurement.crew import Say
+from ofa_tvm.reporting import Say
 
 BATCH = 32
 """Candidates that are built, measured and learned from at a time."""
@@ -143,7 +143,7 @@ def _search(
 
     weights = [float(task.weight) for task in tasks]
     with tempfile.TemporaryDirectory(prefix="ofa_tvm_candidates.") as scratch:
-        builder = CandidateBuilder(Path(scratch), bench.toolchain.cross_compiler)
+        builder = FunctionBuilder(Path(scratch), bench.toolchain.cross_compiler)
         runner = FarmRunner(bench.farm, bench.reference, bench.target.measurement)
         scheduler = GradientScheduler(weights, deadline_s, on_batch)
         try:

@@ -17,7 +17,7 @@ from ofa_tvm.compiler.linking import link_library
 from ofa_tvm.compiler.passes.fold_constants import FoldConstants
 from ofa_tvm.errors import CompileError
 from ofa_tvm.lowering.relax_import import import_onnx
-from ofa_tvm.measurement.crew import Say
+from ofa_tvm.reporting import Say
 
 LIBRARY = "subnet.so"
 TRIALS = 1000

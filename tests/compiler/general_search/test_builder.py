@@ -9,7 +9,7 @@ from tvm import te
 from tvm.target import Target
 
 from ofa_tvm.compiler.general_search import builder
-from ofa_tvm.compiler.general_search.builder import Artifact, Candidate, build_all
+from ofa_tvm.compiler.general_search.builder import Artifact, ScheduledFunction, build_all
 
 from ...processes import below
 
@@ -22,10 +22,10 @@ def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def candidates(host: Target) -> list[Candidate]:
+def candidates(host: Target) -> list[ScheduledFunction]:
     source = te.placeholder((16,), "float32", "source")
     function = te.create_prim_func([source, te.compute((16,), lambda i: source[i] * 2.0)])
-    return [Candidate(f"candidate_{number}", tvm.IRModule({"main": function}), host) for number in range(4)]
+    return [ScheduledFunction(f"candidate_{number}", tvm.IRModule({"main": function}), host) for number in range(4)]
 
 
 def test_an_artifact_is_read_as_it_was_written() -> None:
@@ -34,7 +34,7 @@ def test_an_artifact_is_read_as_it_was_written() -> None:
     assert Artifact.parse(str(artifact)) == artifact
 
 
-def test_each_candidate_has_its_own_symbol(candidates: list[Candidate]) -> None:
+def test_each_candidate_has_its_own_symbol(candidates: list[ScheduledFunction]) -> None:
     for candidate, built in zip(candidates, build_all(candidates), strict=True):
         assert built.error is None
         assert candidate.symbol.encode() in built.code
@@ -44,12 +44,12 @@ def test_each_candidate_has_its_own_symbol(candidates: list[Candidate]) -> None:
 @pytest.mark.parametrize("faulty", [{"candidate_2"}, {"candidate_0", "candidate_3"}])
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_one_that_cannot_be_built_is_an_error_of_its_own(
-    candidates: list[Candidate], monkeypatch: pytest.MonkeyPatch, fault: str, faulty: set[str], cpus: int
+    candidates: list[ScheduledFunction], monkeypatch: pytest.MonkeyPatch, fault: str, faulty: set[str], cpus: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
     object_code = builder._object_code
 
-    def build(candidate: Candidate) -> bytes:
+    def build(candidate: ScheduledFunction) -> bytes:
         if candidate.symbol not in faulty:
             return object_code(candidate)
         if fault == "dies":

@@ -22,7 +22,7 @@ from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.job import KernelJob
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure
-from ofa_tvm.predictors.profiling import kernels_to_profile
+from ofa_tvm.profiling.space_profiler import kernels_to_profile
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import load_target
 

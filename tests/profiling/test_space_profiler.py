@@ -12,7 +12,7 @@ from ofa_tvm.compiler.templates import TEMPLATES
 from ofa_tvm.measurement.null_device import SUBNET_OVERHEAD_MS, kernel_ms
 from ofa_tvm.measurement.records import KernelRecord, RecordStore, SubnetRecord
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
-from ofa_tvm.predictors.profiling import SpaceProfiler, kernels_to_profile, subnets_to_profile
+from ofa_tvm.profiling.space_profiler import SpaceProfiler, kernels_to_profile, subnets_to_profile
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.space.search_space import SearchSpace

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from ofa_tvm.bundle.attempt import Attempt
-from ofa_tvm.bundle.deployment import WORTHWHILE_GAIN, find_deployment
 from ofa_tvm.compiler.tuning import TuningReport
+from ofa_tvm.deployment.attempt import Attempt
+from ofa_tvm.deployment.walk import WORTHWHILE_GAIN, find_deployment
 from ofa_tvm.errors import InfeasibleBudgetError
 from ofa_tvm.evolution.front import Candidate, ParetoFront
 from ofa_tvm.lowering.lower import LoweredSubnet

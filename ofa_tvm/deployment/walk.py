@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ofa_tvm.bundle.attempt import Attempt, CandidateBuilder, Say
+from ofa_tvm.deployment.attempt import Attempt, CandidateBuilder
 from ofa_tvm.errors import InfeasibleBudgetError
 from ofa_tvm.evolution.front import Candidate, ParetoFront
+from ofa_tvm.reporting import Say
 
 # Another candidate is built for a gain of accuracy that held-out images can show, not for a smaller one.
 WORTHWHILE_GAIN = 0.005

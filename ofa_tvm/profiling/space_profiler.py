@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.measurement.records import SubnetRecord
-from ofa_tvm.predictors.subnet_builds import build_subnets
+from ofa_tvm.profiling.subnet_builds import build_subnets
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.mobilenet_v3 import all_workloads, workloads
 from ofa_tvm.space.search_space import SearchSpace

@@ -8,21 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ofa_tvm.bundle.attempt import Attempt
 from ofa_tvm.bundle.files import check_files
 from ofa_tvm.bundle.manifest import (
-    AccuracyRecord,
+    AccuracySection,
     Contents,
-    InputRecord,
-    LatencyRecord,
+    InputSection,
+    LatencySection,
     Manifest,
     MeasuredLatency,
-    OutputRecord,
-    SupernetRecord,
+    OutputSection,
+    SupernetSection,
 )
 from ofa_tvm.bundle.verify import verify
 from ofa_tvm.bundle.write import target_record, write_bundle
 from ofa_tvm.compiler.toolchain import Toolchain
+from ofa_tvm.deployment.attempt import Attempt
 from ofa_tvm.lowering.check import TOLERANCE
 from ofa_tvm.lowering.onnx_export import INPUT_NAME, OUTPUT_NAME
 from ofa_tvm.supernet.metadata import SupernetMetadata
@@ -73,16 +73,16 @@ def _contents(
         target=target_record(target.name, toolchain.tvm_target, target.emulated),
         architecture=architecture.to_dict(),
         search_space=metadata.search_space,
-        supernet=SupernetRecord(name=metadata.name, weights_sha256=metadata.weights_sha256),
-        input=InputRecord(
+        supernet=SupernetSection(name=metadata.name, weights_sha256=metadata.weights_sha256),
+        input=InputSection(
             name=INPUT_NAME,
             shape=(1, 3, architecture.resolution, architecture.resolution),
             mean=metadata.mean,
             std=metadata.std,
         ),
-        output=OutputRecord(name=OUTPUT_NAME, shape=(1, attempt.lowered.sample_output.shape[1])),
+        output=OutputSection(name=OUTPUT_NAME, shape=(1, attempt.lowered.sample_output.shape[1])),
         class_names=metadata.class_names,
-        latency=LatencyRecord(
+        latency=LatencySection(
             budget_ms=budget_ms,
             predicted_ms=attempt.candidate.predicted_latency_ms,
             measured=MeasuredLatency(
@@ -94,7 +94,7 @@ def _contents(
                 emulated=measurement.emulated,
             ),
         ),
-        accuracy=AccuracyRecord(
+        accuracy=AccuracySection(
             predicted=min(1.0, max(0.0, attempt.candidate.predicted_accuracy)),
             measured=attempt.accuracy.accuracy,
             images=attempt.accuracy.images,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,11 @@ from ofa_tvm.lowering.outputs import onnx_classifier
 from ofa_tvm.measurement.farm import Ran
 from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.measurement.protocol import Measurement
+from ofa_tvm.reporting import Say
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.training.characters import normalise
 from ofa_tvm.training.evaluation import Evaluator
 from ofa_tvm.training.records import AccuracyRecord
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

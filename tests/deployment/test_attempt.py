@@ -10,12 +10,12 @@ import pytest
 import torch
 from typing_extensions import override
 
-from ofa_tvm.bundle import attempt as attempt_module
-from ofa_tvm.bundle.attempt import CandidateBuilder
 from ofa_tvm.compiler.general_search import search
 from ofa_tvm.compiler.general_search.database import TuningDatabase
 from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
 from ofa_tvm.compiler.tuning import TuningReport, tune
+from ofa_tvm.deployment import attempt as attempt_module
+from ofa_tvm.deployment.attempt import CandidateBuilder
 from ofa_tvm.evolution.front import Candidate
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.workload import Workload

@@ -1,0 +1,1 @@
+"""From a Pareto front to a bundle: candidates are built, measured and accepted until the budget is met."""

@@ -18,6 +18,7 @@ from ofa_tvm.errors import UsageError
 from ofa_tvm.files import output_errors, write_atomic
 from ofa_tvm.locks import file_locked, folder_locked, try_lock
 from ofa_tvm.reporting import Say
+from ofa_tvm.schema_errors import first_fault
 from ofa_tvm.targets import EMULATED_SUFFIX
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}"
@@ -159,11 +160,7 @@ def load_board(name: str) -> Board:
             f" {COMMAND} setup TARGET --ssh USER@HOST --name {name}"
         ) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UsageError(
-            f"{path} is damaged ({where or 'JSON'}: {first['msg']}); remove it and set {name} up again"
-        ) from error
+        raise UsageError(f"{path} is damaged ({first_fault(error)}); remove it and set {name} up again") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
 

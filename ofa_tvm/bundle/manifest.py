@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ofa_tvm.errors import InvalidBundleError
+from ofa_tvm.names import ClassNames
+from ofa_tvm.schema_errors import first_fault
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.search_space import SearchSpace
 
@@ -153,7 +155,7 @@ class Contents(_Section):
     supernet: SupernetSection
     input: InputSection
     output: OutputSection
-    class_names: tuple[str, ...]
+    class_names: ClassNames
     latency: LatencySection
     accuracy: AccuracySection
     tolerance: _Positive = 1e-4
@@ -204,6 +206,4 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ": ".join([str(path), *([".".join(map(str, first["loc"]))] if first["loc"] else [])])
-        raise InvalidBundleError(f"{where}: {first['msg']}; write the bundle again") from error
+        raise InvalidBundleError(f"{path}: {first_fault(error)}; write the bundle again") from error

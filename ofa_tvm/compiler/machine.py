@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from ofa_tvm.compiler.cpu_features import (
 )
 from ofa_tvm.cpuinfo import cpu_features_of
 from ofa_tvm.errors import CompileError, InvalidTargetError
+from ofa_tvm.names import nearest
 from ofa_tvm.space.workload import Workload
 
 SHARED_MACS = 300_000
@@ -141,8 +141,7 @@ def _check_names(target: Target) -> None:
     cpu, attributes = target.attrs.get("mcpu"), [str(name) for name in target.attrs.get("mattr") or ()]
     known = [str(name) for name in llvm_get_cpu_archlist(target)]
     if cpu is not None and str(cpu) not in known:
-        matches = difflib.get_close_matches(str(cpu), known, n=1)
-        hint = f", did you mean {matches[0]!r}?" if matches else f"; it knows {', '.join(known)}"
+        hint = nearest(str(cpu), known) or f"; it knows {', '.join(known)}"
         raise InvalidTargetError(f"tvm_target.mcpu: LLVM knows no CPU {str(cpu)!r} for {triple_of(target)}{hint}")
     for attribute in attributes:
         if attribute[:1] not in ("+", "-"):

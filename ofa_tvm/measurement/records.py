@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from ofa_tvm.errors import InvalidRecordError
 from ofa_tvm.files import append_json_lines, read_json_lines
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome
+from ofa_tvm.schema_errors import first_fault
 from ofa_tvm.space.workload import Workload
 
 
@@ -174,8 +175,4 @@ def _parse(content: dict[str, Any], path: Path, line: int) -> Record:
     try:
         return _ADAPTER.validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidRecordError(
-            f"{path}, line {line}: {where}: {first['msg']}; remove the line or the file"
-        ) from error
+        raise InvalidRecordError(f"{path}, line {line}: {first_fault(error)}; remove the line or the file") from error

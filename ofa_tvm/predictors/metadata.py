@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ofa_tvm.errors import InvalidRecordError
+from ofa_tvm.schema_errors import first_fault
 from ofa_tvm.space.workload import Workload
 
 METADATA_NAME = "metadata.json"
@@ -93,9 +94,7 @@ def read_metadata(folder: Path, schema: type[AnyMetadata], remedy: str) -> AnyMe
     try:
         return schema.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise InvalidRecordError(f"{path}: {where}: {first['msg']}; make it anew with {remedy}") from error
+        raise InvalidRecordError(f"{path}: {first_fault(error)}; make it anew with {remedy}") from error
 
 
 def read_verified(path: Path, expected_sha256: str, remedy: str) -> bytes:

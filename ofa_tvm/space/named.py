@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-
 from ofa_tvm.errors import UsageError
+from ofa_tvm.names import nearest
 from ofa_tvm.space.search_space import SearchSpace
 
 _IMAGENET_CLASSES = 1000
@@ -25,8 +24,7 @@ def named_space(name: str) -> SearchSpace:
         There is none; the message has the nearest known name.
     """
     if name not in NAMED_SPACES:
-        matches = difflib.get_close_matches(name, NAMED_SPACES, n=1)
-        hint = f", did you mean {matches[0]!r}?" if matches else ";"
+        hint = nearest(name, NAMED_SPACES) or ";"
         raise UsageError(f"no search space {name!r}{hint} known spaces: {', '.join(NAMED_SPACES)}")
     return NAMED_SPACES[name]
 

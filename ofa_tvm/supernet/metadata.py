@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from ofa_tvm.errors import InvalidArchitectureError, InvalidCheckpointError
+from ofa_tvm.names import ClassNames, PlainName, nearest
+from ofa_tvm.schema_errors import first_fault
 from ofa_tvm.space.search_space import SearchSpace
 
 DEFAULT_SUPERNET = "characters"
@@ -70,8 +71,8 @@ class SupernetDescription(_Strict):
         Of the input, a channel (RGB), on values scaled to [0, 1].
     """
 
-    name: str
-    class_names: tuple[str, ...]
+    name: PlainName
+    class_names: ClassNames
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     data: DataDescription
@@ -144,13 +145,10 @@ def find_supernet(name_or_path: str) -> SupernetFolder:
     try:
         content = (folder / METADATA_FILE).read_bytes()
     except OSError as error:
-        near = difflib.get_close_matches(name_or_path, known, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = nearest(name_or_path, known) or ";"
         choices = " or ".join([*known, f"a folder with {METADATA_FILE}"])
-        raise InvalidCheckpointError(f"no supernet {name_or_path!r}{hint}; name {choices}") from error
+        raise InvalidCheckpointError(f"no supernet {name_or_path!r}{hint} name {choices}") from error
     try:
         return SupernetFolder(folder, SupernetMetadata.model_validate_json(content))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise InvalidCheckpointError(f"{folder / METADATA_FILE}: {place}: {first['msg']}") from error
+        raise InvalidCheckpointError(f"{folder / METADATA_FILE}: {first_fault(error)}") from error

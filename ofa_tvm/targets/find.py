@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ofa_tvm.errors import InvalidTargetError, UnknownTargetError
 from ofa_tvm.files import shipped_folder
+from ofa_tvm.names import nearest
 from ofa_tvm.targets.emulated import EMULATED_SUFFIX, emulated_variant
-from ofa_tvm.targets.read import TargetFile, nearest, read_target
+from ofa_tvm.targets.read import TargetFile, read_target
 from ofa_tvm.targets.schema import Target
 
 ENTRY_POINT_GROUP = "ofa_tvm.targets"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
@@ -12,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from ofa_tvm.errors import InvalidTargetError
+from ofa_tvm.names import nearest
 from ofa_tvm.targets.emulated import EMULATED_SUFFIX
 from ofa_tvm.targets.schema import Target
 
@@ -61,12 +61,6 @@ def read_target(file: TargetFile) -> Target:
             f"not {target.device.key!r}; give the device another key"
         )
     return target
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """A question for an error message, empty if no known word is near."""
-    matches = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {matches[0]!r}?" if matches else ""
 
 
 def _check_name(file: TargetFile) -> None:

@@ -152,6 +152,6 @@ def test_a_path_that_is_none(tmp_path):
 def test_shipped_names(saved, monkeypatch):
     monkeypatch.setattr(metadata, "SHIPPED_FOLDER", saved.path.parent)
     assert find_supernet("digits").metadata == saved.metadata
-    refused("didgits", r"no supernet 'didgits' \(did you mean 'digits'\?\); name digits or a folder")
+    refused("didgits", r"no supernet 'didgits', did you mean 'digits'\? name digits or a folder")
     refused("photographs", "no supernet 'photographs'; name digits or a folder")
     refused("../digits", "no supernet")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ofa_tvm.errors import EmulationError
 from ofa_tvm.files import shipped_folder, write_json
+from ofa_tvm.schema_errors import first_fault
 
 USER = "root"
 SSH_PORT = 22
@@ -62,7 +63,7 @@ class EmulatedBoard:
         except OSError as error:
             raise EmulationError(f"no emulated board in {folder}: {error.strerror}") from error
         except ValidationError as error:
-            raise EmulationError(f"{path} is damaged: {error.errors()[0]['msg']}; stop the board") from error
+            raise EmulationError(f"{path} is damaged: {first_fault(error)}; stop the board") from error
         own = (state.address, USER, SSH_PORT, identity_file(folder), state.host_key, folder)
         return cls(state.name, state.target, state.key, state.pid, *own)
 

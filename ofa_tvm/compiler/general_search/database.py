@@ -13,6 +13,7 @@ from tvm.s_tir import meta_schedule as ms
 from ofa_tvm.compiler.kernels import last_line
 from ofa_tvm.errors import InvalidRecordError
 from ofa_tvm.files import append_json_lines, output_errors, read_json_lines
+from ofa_tvm.schema_errors import first_fault
 
 WORKLOADS, RECORDS, ENDED = "database_workload.json", "database_tuning_record.json", "searches.jsonl"
 
@@ -119,7 +120,7 @@ def _ended_searches(path: Path) -> dict[str, int]:
         try:
             search = EndedSearch.model_validate(content)
         except ValidationError as error:
-            raise InvalidRecordError(f"{path}, line {line}: {error.errors()[0]['msg']}; remove the line") from error
+            raise InvalidRecordError(f"{path}, line {line}: {first_fault(error)}; remove the line") from error
         trials[search.workload] = max(search.trials, trials.get(search.workload, -1))
     return trials
 

@@ -1,0 +1,39 @@
+"""Names that come from files and users: which are allowed, and what to say of those that are not known."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+PlainName = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)]
+"""A name that becomes a folder's or a file's: one path component, whatever it says."""
+
+
+def _printable(name: str) -> str:
+    if not name.strip():
+        raise ValueError("a class name is empty")
+    if not name.isprintable():
+        raise ValueError(f"{name!a} holds what a terminal would obey or not show")
+    return name
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{name!r} names two classes")
+        seen.add(name)
+    return names
+
+
+ClassNames = Annotated[tuple[Annotated[str, AfterValidator(_printable)], ...], AfterValidator(_distinct)]
+"""Names of classes in the order of the logits: distinct, not empty, safe to print."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``, did you mean 'x'?`` for an error message, empty if no known word is near."""
+    matches = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {matches[0]!r}?" if matches else ""

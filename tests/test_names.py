@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from ofa_tvm.names import ClassNames, PlainName, nearest
+from ofa_tvm.schema_errors import first_fault
+
+
+class Named(BaseModel):
+    name: PlainName = "x"
+    class_names: ClassNames = ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["../up", "/etc", "a/b", "", ".", "..", ".hidden", "a\nb", "a b", "x" * 101])
+def test_a_name_that_is_no_plain_one_is_refused(name):
+    with pytest.raises(ValidationError):
+        Named(name=name)
+
+
+@pytest.mark.parametrize("name", ["characters", "my-net_1.0", "w1.2+x", "größe"])
+def test_plain_names(name):
+    assert Named(name=name).name == name
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("a", "a"), "'a' names two classes"),
+        (("a", ""), "a class name is empty"),
+        (("a", " "), "a class name is empty"),
+        (("a\nb",), "'a\\nb' holds"),
+        (("\x1b[31mred",), "'\\x1b[31mred' holds"),
+        (("‮abc",), "holds"),
+    ],
+)
+def test_class_names_that_no_terminal_should_see_are_refused(names, told):
+    with pytest.raises(ValidationError) as refused:
+        Named(class_names=names)
+    assert told in first_fault(refused.value)
+
+
+def test_the_first_fault_names_key_and_value():
+    with pytest.raises(ValidationError) as refused:
+        Named.model_validate({"name": "../up"})
+    assert first_fault(refused.value).startswith("name: ")
+    assert first_fault(refused.value).endswith("not '../up'")
+    with pytest.raises(ValidationError) as refused:
+        Named.model_validate_json("{")
+    assert ": " in first_fault(refused.value)
+
+
+def test_the_nearest_known_word():
+    assert nearest("rasp5", ["rasp4", "local"]) == ", did you mean 'rasp4'?"
+    assert nearest("xyz", ["rasp4", "local"]) == ""

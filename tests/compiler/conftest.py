@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +18,10 @@ from typing_extensions import override
 from ofa_tvm.compiler import layout
 from ofa_tvm.compiler.cpu_features import architecture_of
 from ofa_tvm.compiler.kernel_bench import REFERENCE, KernelBench
-from ofa_tvm.compiler.kernels import KERNEL_OPTIONS, KernelObjects
+from ofa_tvm.compiler.kernels import KernelObjects
+from ofa_tvm.compiler.linking import HOST_COMPILER, link_library
 from ofa_tvm.compiler.machine import Machine, machine_of, resolve_tvm_target
+from ofa_tvm.compiler.object_code import build_kernels, object_file
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.measurement.crew import Limits
@@ -168,8 +171,10 @@ def checker(target: Target, machine: Machine) -> Check:
 
     def check(kernels: list[tuple[Workload, Parameters]], machine: Machine = machine) -> None:
         entries = [(f"kernel_{n}", workload, parameters) for n, (workload, parameters) in enumerate(kernels)]
-        with tvm.transform.PassContext(opt_level=3, config=KERNEL_OPTIONS):
-            library = tvm.compile(kernel_module(entries, machine), target=target)
+        code = object_file(build_kernels(kernel_module(entries, machine), target))
+        with tempfile.TemporaryDirectory() as folder:
+            link_library(Path(folder) / "kernels.so", {"kernels": code}, HOST_COMPILER)
+            library = tvm.runtime.load_module(str(Path(folder) / "kernels.so"))
         for symbol, workload, parameters in entries:
             arguments, expected = problem(workload, machine)
             shapes = TEMPLATES[workload.kind].argument_shapes(workload, machine)

@@ -8,10 +8,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import tvm
 
-from ofa_tvm.compiler.kernels import KERNEL_OPTIONS
 from ofa_tvm.compiler.machine import machine_of, resolve_tvm_target
+from ofa_tvm.compiler.object_code import build_kernels
 from ofa_tvm.compiler.templates import TEMPLATES, kernel_module
 from ofa_tvm.space.workload import Workload
 
@@ -74,8 +73,7 @@ def compiled(cpu: str, workload: Workload) -> str:
     target = resolve_tvm_target(SPECS[cpu], threads=1)
     machine = machine_of(target)
     kernel = ("kernel", workload, TEMPLATES[workload.kind].default(workload, machine))
-    with tvm.transform.PassContext(opt_level=3, config=KERNEL_OPTIONS):
-        return str(tvm.tirx.build(kernel_module([kernel], machine), target).inspect_source("asm"))
+    return str(build_kernels(kernel_module([kernel], machine), target).inspect_source("asm"))
 
 
 @pytest.mark.parametrize(

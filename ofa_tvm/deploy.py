@@ -18,6 +18,7 @@ from ofa_tvm.bundle.destination import check_destination
 from ofa_tvm.console import new_app, set_verbosity
 from ofa_tvm.display import duration, print_result, progress, say
 from ofa_tvm.options import (
+    LATENCY,
     DryRunOption,
     EmulateOption,
     JsonOption,
@@ -28,7 +29,6 @@ from ofa_tvm.options import (
     TrackerOption,
     VerboseOption,
     chosen_target,
-    positive_float,
     tracker_for,
 )
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
@@ -55,9 +55,7 @@ app = new_app(
 @app.command()
 def deploy(
     target: TargetOption,
-    latency: Annotated[
-        float, typer.Option("--latency", help="Latency budget in milliseconds.", callback=positive_float)
-    ],
+    latency: Annotated[float, LATENCY],
     supernet: SupernetOption = DEFAULT_SUPERNET,
     tune_minutes: Annotated[
         float, typer.Option("--tune-minutes", min=0, help="Time limit of tuning a candidate's kernels that tune left.")

@@ -15,7 +15,7 @@ from rich.table import Table
 from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, progress
 from ofa_tvm.evolution.front import Candidate
-from ofa_tvm.options import JsonOption, RunsOption, SeedOption, SupernetOption, TargetOption, positive_float
+from ofa_tvm.options import LATENCY, JsonOption, RunsOption, SeedOption, SupernetOption, TargetOption
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.targets import load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
@@ -34,9 +34,7 @@ app = new_app(
 @app.command()
 def search(
     target: TargetOption,
-    latency: Annotated[
-        float | None, typer.Option("--latency", help="Latency budget in milliseconds.", callback=positive_float)
-    ] = None,
+    latency: Annotated[float | None, LATENCY] = None,
     supernet: SupernetOption = DEFAULT_SUPERNET,
     points: Annotated[
         int, typer.Option("--points", min=2, help="Show so many subnets of the front, evenly spread; and the best.")

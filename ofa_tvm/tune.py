@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
+
+    enter("ofa_tvm.tune")
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ofa_tvm.console import new_app, set_verbosity
+from ofa_tvm.display import TERMINAL, print_result, say
+from ofa_tvm.errors import UsageError
+from ofa_tvm.options import (
     DryRunOption,
     EmulateOption,
     JsonOption,
@@ -11,21 +24,9 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     TrackerOption,
     VerboseOption,
     chosen_target,
-    new_app,
     positive_float,
-    run,
-    set_verbosity,
     tracker_for,
 )
-
-# isort: split
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
-from rich.table import Table
-
-from ofa_tvm.display import TERMINAL, print_result, say
-from ofa_tvm.errors import UsageError
 from ofa_tvm.space.named import chosen_resolutions, named_space
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
@@ -136,7 +137,3 @@ def _table(result: dict[str, Any]) -> Table:
         counts = (str(row[column]) for column in ("kernels", "complete", "known", "open", "failed"))
         table.add_row(name, *counts, f"{row['covered']:.0%}", gain)
     return table
-
-
-if __name__ == "__main__":
-    run(app)

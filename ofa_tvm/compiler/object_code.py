@@ -32,7 +32,7 @@ def object_code(mod: tvm.IRModule, target: tvm.target.Target, options: Mapping[s
 
 
 def build_kernels(mod: tvm.IRModule, target: tvm.target.Target) -> tvm.runtime.Module:
-    """Machine code of functions as the kernel templates emit them.
+    """Machine code of functions as the kernel templates emit them, or as plain loops of calls.
 
     TVM's pipeline is for whatever schedules make: blocks, threads of GPUs, copies to be planned. A template's function
     is plain loops over vectors, and a fifth of the time to compile it went into passes that find nothing in it. Common

@@ -121,11 +121,11 @@ def _plan(
 
 def _search(target: Target, folder: SupernetFolder, workspace: Workspace, budget_ms: float, seed: int) -> ParetoFront:
     from ofa_tvm.evolution.search import EvolutionSettings, search
-    from ofa_tvm.predictors.accuracy import AccuracyPredictor
+    from ofa_tvm.predictors.accuracy_lookup import load_accuracy_predictor
     from ofa_tvm.predictors.latency import LatencyPredictor
 
     latency_predictor = LatencyPredictor.load(workspace.latency_predictor)
-    accuracy_predictor = AccuracyPredictor.load(folder.accuracy_predictor)
+    accuracy_predictor = load_accuracy_predictor(folder, workspace.root)
     settings = EvolutionSettings()
     with progress(settings.generations, "search") as bar:
         return search(

@@ -9,6 +9,7 @@ from typing import Any
 
 from ofa_tvm.errors import InvalidRecordError
 from ofa_tvm.files import write_json
+from ofa_tvm.names import check_plain
 
 DEFAULT_ROOT = Path("runs")
 
@@ -26,11 +27,20 @@ class Workspace:
         <root>/<target>/<supernet>/latency_predictor/   derived from them by profile
         <root>/<target>/<supernet>/<command>.json       options of the latest run of a command
         <root>/<target>/<supernet>/deployed-<budget>ms/ bundles
+
+    Raises
+    ------
+    UsageError
+        On creation: a name is a path, and would lead somewhere else.
     """
 
     root: Path
     target: str
     supernet: str
+
+    def __post_init__(self) -> None:
+        check_plain(self.target, "target")
+        check_plain(self.supernet, "supernet")
 
     @property
     def records(self) -> Path:

@@ -66,10 +66,12 @@ class CharacterImages:
     def entropy(self, index: int) -> np.random.SeedSequence:
         """What all that is random in a block is drawn from.
 
-        With a branch, numpy fills seed and number up to four words and puts the branch behind them. Without one there
+        With a branch, numpy fills the seed up to four words and puts branch and number behind them. Without one there
         are at most four, so that no seed of a branch, however large, gives the block of a seed without branch.
         """
-        return np.random.SeedSequence([self.seed, index], spawn_key=self.branch)
+        if self.branch:
+            return np.random.SeedSequence(self.seed, spawn_key=(*self.branch, index))
+        return np.random.SeedSequence([self.seed, index])
 
 
 def normalise(images: Tensor, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> Tensor:

@@ -62,6 +62,9 @@ def test_nothing_stored_names_the_command(predictor, tmp_path):
         (b'"seed"', b'"sead"', "sead|seed"),
         (b'"format": "ofa_tvm', b'"format": "another', "format"),
         (b'"mobilenet_v3"', b'"resnet50d"', "resnet50d"),
+        (b'"width_multiplier": 0.5', b'"width_multiplier": NaN', "width multiplier nan"),
+        (b'"resolutions": [', b'"resolutions": [NaN,', "not a search space"),
+        (b'"mae": ', b'"mae": NaN, "x": ', "held_out.mae"),
         (b"{", b"", "metadata.json"),
     ],
 )

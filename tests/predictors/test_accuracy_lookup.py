@@ -51,7 +51,7 @@ def test_one_of_other_weights_is_passed_over(shipped, runs):
 def test_replaced_weights_are_not_searched_with_the_old_predictor(shipped, runs):
     path = shipped().path / "supernet.json"
     path.write_text(path.read_text().replace(shipped().metadata.weights_sha256, "1" * 64))
-    with pytest.raises(InvalidRecordError, match="was trained for other weights than .*python -m ofa_tvm.accuracy "):
+    with pytest.raises(InvalidRecordError, match=r"was trained for other weights than .*python -m ofa_tvm.accuracy "):
         load_accuracy_predictor(shipped(), runs)
 
 

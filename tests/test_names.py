@@ -17,7 +17,7 @@ class Named(BaseModel):
 def test_a_name_that_is_no_plain_one_is_refused(name):
     with pytest.raises(ValidationError):
         Named(name=name)
-    with pytest.raises(UsageError, match="--name .* is no name: use ") as refused:
+    with pytest.raises(UsageError, match=r"--name .* is no name: use ") as refused:
         check_plain(name, "--name")
     assert "\n" not in str(refused.value)
 

@@ -10,9 +10,9 @@ from ofa_tvm.workspace import Workspace
 
 @pytest.mark.parametrize("name", ["../../x", "..", ".", "", "/etc", "a/b"])
 def test_a_name_that_is_a_path_leads_nowhere(name):
-    with pytest.raises(UsageError, match="target .* is no name"):
+    with pytest.raises(UsageError, match=r"target .* is no name"):
         Workspace(Path("runs"), name, "characters")
-    with pytest.raises(UsageError, match="supernet .* is no name"):
+    with pytest.raises(UsageError, match=r"supernet .* is no name"):
         Workspace(Path("runs"), "local", name)
 
 

@@ -16,7 +16,7 @@ DEFAULT_ROOT = Path("runs")
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The files of one target and one supernet.
+    """The files of one target and one supernet; the name of the supernet may be empty where only the target counts.
 
     ::
 
@@ -27,6 +27,8 @@ class Workspace:
         <root>/<target>/<supernet>/latency_predictor/   derived from them by profile
         <root>/<target>/<supernet>/<command>.json       options of the latest run of a command
         <root>/<target>/<supernet>/deployed-<budget>ms/ bundles
+
+    Accuracy depends on no target: `supernet.accuracy_files` says what is in ``<root>/supernets/``.
 
     Raises
     ------
@@ -40,7 +42,8 @@ class Workspace:
 
     def __post_init__(self) -> None:
         check_plain(self.target, "target")
-        check_plain(self.supernet, "supernet")
+        if self.supernet:
+            check_plain(self.supernet, "supernet")
 
     @property
     def records(self) -> Path:

@@ -136,6 +136,13 @@ def test_weights_that_are_no_numbers_are_refused_before_anything_is_measured(fol
         accuracy(str(spoilt.path), SUBNETS, **COUNTS)
     assert sorted(path.name for path in folder.path.iterdir()) == ["supernet.json", "weights.safetensors"]
 
+    for architecture in subnets_to_measure(spoilt.metadata.space, SUBNETS, 0):  # as was measured before such a check
+        record = AccuracyRecord(architecture, 0.03, 200, 64, spoilt.metadata.weights_sha256)
+        append_accuracy_record(spoilt.accuracy_files(RUNS).records, record)
+    with pytest.raises(InvalidCheckpointError, match=r"classifier\.linear\.bias holds NaN or infinity"):
+        accuracy(str(spoilt.path), **COUNTS)
+    assert not spoilt.accuracy_files(RUNS).predictor.exists()
+
 
 def description_of(folder):
     return {name: getattr(folder.metadata, name) for name in SupernetDescription.model_fields}

@@ -19,6 +19,7 @@ from ofa_tvm.predictors.metrics import held_out_metrics
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.encoding import one_hot
 from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.threads import one_torch_thread
 from ofa_tvm.training.accuracy_runs import AccuracyRun
 
@@ -75,12 +76,15 @@ def renew(run: AccuracyRun, seed: int = 0) -> AccuracyPredictor:
     ------
     UsageError
         Too few different subnets have a record.
+    InvalidCheckpointError
+        The supernet's weights are missing, damaged, not finite or foreign.
     InvalidRecordError
         A line of a file is not an accuracy record.
     OutputError
         The predictor can't be written.
     """
     metadata = run.folder.metadata
+    load_supernet(run.folder)  # no predictor for weights that are not there, or are none
     predictor = train(metadata.space, [(record.architecture, record.accuracy) for record in run.records()], seed)
     provenance = {"supernet": metadata.name, "weights_sha256": metadata.weights_sha256}
     predictor.save(run.files.predictor, provenance)

@@ -27,6 +27,9 @@ from ofa_tvm.errors import CompileError, InvalidTargetError
 from ofa_tvm.names import nearest
 from ofa_tvm.space.workload import Workload
 
+KINDS = ("llvm",)
+"""Of TVM's targets those that there is a toolchain for."""
+
 SHARED_MACS = 300_000
 
 # Arm cores with two Neon pipelines of 128 bits, and two loads a cycle. The others have one of each, or half.
@@ -123,15 +126,18 @@ def resolve_tvm_target(spec: Mapping[str, Any] | Literal["host"], threads: int) 
     Raises
     ------
     InvalidTargetError
-        TVM does not accept the target.
+        Its kind is none of `KINDS`, or TVM does not accept the target.
     """
     options = _host() if spec == "host" else dict(spec)
+    if (kind := options.get("kind")) not in KINDS:
+        was = "missing" if kind is None else f"{kind!r} is none that is compiled for"
+        raise InvalidTargetError(f"tvm_target.kind: {was}; today these are: {', '.join(KINDS)}")
     try:
         target = Target({**options, "num-cores": threads})
     except (ValueError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InvalidTargetError(f"TVM does not accept tvm_target {options}: {reason}") from error
-    if spec != "host" and target.kind.name == "llvm" and architecture_of(target) in LINUX_FLAGS:
+    if spec != "host" and architecture_of(target) in LINUX_FLAGS:
         _check_names(target)
     return target
 

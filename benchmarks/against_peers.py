@@ -24,7 +24,6 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
 
 # isort: split
 import importlib
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +34,7 @@ from peer_tables import peer_table, subnet_row, summary
 from provenance import load_average, machine
 from systems import OURS, PEERS, TITLES
 
+from ofa_tvm.cpuinfo import usable_cpus
 from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.errors import MeasurementError, UsageError
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
@@ -72,7 +72,7 @@ def against_peers(
         if bundles:
             groups = _bundles(bundles, supernet or DEFAULT_SUPERNET, Path(name))
         else:
-            counts = threads or sorted({1, len(os.sched_getaffinity(0))})
+            counts = threads or sorted({1, usable_cpus()})
             groups = _compiled(supernet, runs, subnets, counts, seed, Path(name))
         results = [_compare(group, count, systems, repeats) for count, group in groups]
     result = {

@@ -21,7 +21,6 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
 )
 
 # isort: split
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +28,7 @@ import typer
 from rich.table import Table
 
 from ofa_tvm.bundle.destination import check_destination
+from ofa_tvm.cpuinfo import usable_cpus
 from ofa_tvm.display import duration, print_result, progress, say
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
 from ofa_tvm.targets import Target
@@ -83,7 +83,7 @@ def deploy(
     from ofa_tvm.training.evaluation import Evaluator
 
     # It reads the weights, which may be damaged: better known before the search. Nothing is measured while it works.
-    evaluator = Evaluator(folder, threads=len(os.sched_getaffinity(0)))
+    evaluator = Evaluator(folder, threads=usable_cpus())
     front = _search(device_target, folder, workspace, latency, seed)
     best = front.best_under(latency, device_target.name)[0]
     if dry_run:

@@ -16,13 +16,8 @@ from tvm.target.codegen import (
     llvm_get_system_triple,
 )
 
-from ofa_tvm.compiler.cpu_features import (
-    LINUX_FLAGS,
-    architecture_of,
-    triple_of,
-    unsupported_features,
-)
-from ofa_tvm.cpuinfo import cpu_features_of
+from ofa_tvm.compiler.cpu_features import architecture_of, triple_of, unsupported_features
+from ofa_tvm.cpuinfo import LINUX_FLAGS, cpu_features_of
 from ofa_tvm.errors import CompileError, InvalidTargetError
 from ofa_tvm.names import nearest
 from ofa_tvm.space.workload import Workload

@@ -74,7 +74,7 @@ def test_names_that_llvm_would_pass_over_are_refused(spec: dict[str, object], me
 
 def test_a_device_that_does_not_run_what_is_compiled_is_refused() -> None:
     target = load_target("rasp4")
-    with pytest.raises(InvalidTargetError, match="rasp4: precisions: float32 is .* not among int8, float16"):
+    with pytest.raises(InvalidTargetError, match=r"rasp4: precisions: float32 is .* not among int8, float16"):
         Toolchain.of(target.model_copy(update={"precisions": ("int8", "float16")}))
     assert Toolchain.of(target.model_copy(update={"precisions": ("int8", "float32")})).machine.lanes == 4
 

@@ -84,7 +84,7 @@ def test_what_is_no_ssh_address(tmp_path: Path, address: str):
         (GOOD + "threads: 5\n", "board.yaml: threads: 5 is more than the 4 of cpu.cores$"),
         (
             GOOD.replace("{kind: llvm,", "{kind: llvm, num-cores: 4,"),
-            "tvm_target.num-cores: leave it out; threads says",
+            "tvm_target.num-cores: leave it out",
         ),
         ("x: !!python/object/apply:os.system ['true']\n", "line 1: not YAML"),
     ],

@@ -131,8 +131,8 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            record = json.loads(line, parse_constant=_refuse)
-        except _NotANumberError as error:
+            record = parse_json(line)
+        except NotANumberError as error:
             raise InvalidRecordError(f"{path}, line {number}: {error}; remove the line or the file") from error
         except ValueError:
             record = None
@@ -142,12 +142,25 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-class _NotANumberError(ValueError):
+class NotANumberError(ValueError):
     """A constant of Python's JSON that is none of JSON's."""
 
 
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says; Python would read NaN and Infinity, too.
+
+    Raises
+    ------
+    NotANumberError
+        It holds such a constant.
+    ValueError
+        It is no JSON.
+    """
+    return json.loads(text, parse_constant=_refuse)
+
+
 def _refuse(constant: str) -> None:
-    raise _NotANumberError(f"holds {constant}, which is no number")
+    raise NotANumberError(f"holds {constant}, which is no number")
 
 
 def sha256(path: Path) -> str:

@@ -56,10 +56,11 @@ def open_bench(
     """
     toolchain = Toolchain.of(target)
     objects = KernelObjects(toolchain.tvm_target, toolchain.machine, records.parent / "kernels")
-    searched = records.parent / "metaschedule"
+    identity = identity_of(target, toolchain)
+    searched = records.parent / "metaschedule" / identity.digest
     with contextlib.ExitStack() as stack:
         stack.enter_context(turn(records, say))
-        store = RecordStore(records, identity_of(target, toolchain))
+        store = RecordStore(records, identity)
         if left_aside := store.left_aside():
             say(left_aside)
         farm = stack.enter_context(open_farm(target, tracker, say))

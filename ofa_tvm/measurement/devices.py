@@ -90,8 +90,8 @@ def _check_cpus(target: Target, say: Say) -> None:
     cpus, quota = usable_cpus(), cpu_quota()
     if target.threads > cpus:
         raise UsageError(
-            f"target {target.name}: threads: {target.threads}, but this command may use {cpus} of the CPUs here, by its "
-            "affinity mask (taskset) or its control group's quota (cpu.max); give it more, or the target fewer threads"
+            f"target {target.name}: threads: {target.threads}, but this command may use {cpus} of the CPUs here, by "
+            "its affinity mask (taskset) or its control group's quota (cpu.max); give it more, or the target fewer"
         )
     if quota is not None and quota < 1:
         say(

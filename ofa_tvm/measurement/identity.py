@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +26,11 @@ class TargetIdentity:
 
     name: str
     settings: Settings = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Of the settings, for names of files."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def differences(self, settings: Settings | None) -> str:
         """How earlier settings differ from these: ``threads: 2 -> default``; None are those of a version without."""

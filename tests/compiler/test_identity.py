@@ -100,10 +100,13 @@ def test_a_bench_says_which_records_it_leaves_aside(tmp_path: Path) -> None:
     target, workload = load_target("null"), Workload("pool", 32, 32, 8, 8)
     with open_bench(target, records, say=lines.append) as bench:
         bench.measure({workload: Parameters()})
+        searched = bench.searched
     with open_bench(edited(target, {"threads": 2}), records, say=lines.append) as bench:
         assert not bench.measured(workload, Parameters())
         (line,) = lines
+        assert bench.searched != searched
         assert "1 record of null, measured with other settings (threads: default -> 2), left aside" in line
     with open_bench(edited(target, {"measurement.timeout_s": 99}), records, say=lines.append) as bench:
         assert bench.measured(workload, Parameters())
+        assert bench.searched == searched
     assert lines == [line]

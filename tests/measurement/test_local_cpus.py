@@ -17,9 +17,11 @@ def test_more_threads_than_the_mask_allows_are_refused_before_anything_starts(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
     monkeypatch.setattr(devices, "local_farm", lambda _target: pytest.fail("started a farm"))
     target = load_target("local").model_copy(update={"threads": 2})
-    with pytest.raises(UsageError, match=r"local: threads: 2, but this command may use 1 of the CPUs") as caught:
-        with devices.open_farm(target):
-            pass
+    with (
+        pytest.raises(UsageError, match=r"local: threads: 2, but this command may use 1 of the CPUs") as caught,
+        devices.open_farm(target),
+    ):
+        pass
     assert "\n" not in str(caught.value)
 
 

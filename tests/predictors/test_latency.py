@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -84,3 +86,14 @@ def test_lengths_must_agree(space, draw, kernel_latencies_ms):
 def test_impossible_latencies_are_refused(space, draw, kernel_latencies_ms, latency_ms):
     with pytest.raises(InvalidRecordError, match="measure it again"):
         LatencyPredictor.fit(space, draw(12, 1), [1.0] * 11 + [latency_ms], kernel_latencies_ms)
+
+
+@pytest.mark.parametrize("latency_ms", [0, -1, 1e10])
+def test_a_stored_latency_that_cannot_be_is_refused(latency_predictor, tmp_path, latency_ms):
+    latency_predictor.save(tmp_path / "stored", {})
+    path = tmp_path / "stored" / "metadata.json"
+    content = json.loads(path.read_text())
+    content["kernels"][3]["latency_ms"] = latency_ms
+    path.write_text(json.dumps(content))
+    with pytest.raises(InvalidRecordError, match=r"metadata.json: kernels\.3\.latency_ms: .*profile"):
+        LatencyPredictor.load(tmp_path / "stored")

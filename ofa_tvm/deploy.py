@@ -119,11 +119,14 @@ def _plan(
 
 
 def _search(target: Target, folder: SupernetFolder, workspace: Workspace, budget_ms: float, seed: int) -> ParetoFront:
+    from ofa_tvm.compiler.identity import identity_of
+    from ofa_tvm.compiler.toolchain import Toolchain
     from ofa_tvm.evolution.search import EvolutionSettings, search
     from ofa_tvm.predictors.accuracy import AccuracyPredictor
     from ofa_tvm.predictors.latency import LatencyPredictor
 
-    latency_predictor = LatencyPredictor.load(workspace.latency_predictor)
+    today = identity_of(target, Toolchain.of(target))
+    latency_predictor = LatencyPredictor.load(workspace.latency_predictor, today)
     accuracy_predictor = AccuracyPredictor.load(folder.accuracy_predictor)
     settings = EvolutionSettings()
     with progress(settings.generations, "search") as bar:

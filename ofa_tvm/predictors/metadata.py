@@ -62,6 +62,7 @@ class LatencyMetadata(_Strict):
     seed: int
     held_out: MetricsRecord
     provenance: dict[str, str]
+    settings: dict[str, Any] | None = None
     booster_sha256: str
 
 

@@ -23,7 +23,7 @@ class Workspace:
         <root>/<target>/records.jsonl                   measured kernels and subnets: the truth
         <root>/<target>/records.lock                    of the command that measures for them
         <root>/<target>/kernels/                        their object code, compiled again where it is missing
-        <root>/<target>/metaschedule/                   what its search found for operators without a kernel template
+        <root>/<target>/metaschedule/<settings>/        what its search found for operators without a kernel template
         <root>/<target>/<supernet>/latency_predictor/   derived from them by profile
         <root>/<target>/<supernet>/<command>.json       options of the latest run of a command
         <root>/<target>/<supernet>/deployed-<budget>ms/ bundles

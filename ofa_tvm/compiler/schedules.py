@@ -27,14 +27,14 @@ class Schedules:
         Median latency of each measured kernel with its best parameters.
     """
 
-    def __init__(self, store: RecordStore, target: str, machine: Machine) -> None:
+    def __init__(self, store: RecordStore, machine: Machine) -> None:
         self._machine = machine
         self._best: dict[Workload, Parameters] = {}
         self._failed: defaultdict[Workload, set[Parameters]] = defaultdict(set)
         self.latencies_ms: dict[Workload, float] = {}
-        whole = [r for r in store.of_type(KernelRecord) if r.target == target and not r.screening]
+        whole = [record for record in store.of_type(KernelRecord) if not record.screening]
         cold = {record.workload: record.cold_weights for record in whole}
-        for record in store.latest_kernels(target):
+        for record in store.latest_kernels():
             if record.screening and record.measurement is not None:
                 continue
             if record.cold_weights == cold.get(record.workload, record.cold_weights):

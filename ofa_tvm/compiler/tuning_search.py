@@ -79,14 +79,11 @@ class Searches:
     Parameters
     ----------
     store
-        Records of the target of this name; those of kernels count that were measured as `rotations` has it.
+        Records of the target; those of kernels count that were measured as `rotations` has it.
     """
 
-    def __init__(
-        self, store: RecordStore, target: str, machine: Machine, rotations: Rotations, settings: TuningSettings
-    ) -> None:
+    def __init__(self, store: RecordStore, machine: Machine, rotations: Rotations, settings: TuningSettings) -> None:
         self._store = store
-        self._target = target
         self._machine = machine
         self._rotations = rotations
         self._settings = settings
@@ -101,7 +98,7 @@ class Searches:
         """Read the records that are new."""
         touched = set()
         for record in itertools.islice(self._store, self._seen, None):
-            if not isinstance(record, KernelRecord) or record.target != self._target:
+            if not isinstance(record, KernelRecord):
                 continue
             if record.cold_weights != (self._rotations.of(record.workload) is not None):
                 continue

@@ -149,7 +149,7 @@ class CandidateBuilder:
             lowered.model,
             toolchain.tvm_target,
             toolchain.machine,
-            Schedules(bench.store, bench.target.name, toolchain.machine),
+            Schedules(bench.store, toolchain.machine),
             toolchain.cross_compiler,
             bench.objects,
             bench.searched,

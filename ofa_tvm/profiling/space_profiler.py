@@ -116,11 +116,7 @@ class SpaceProfiler:
         return self._schedules().latencies_ms
 
     def _schedules(self) -> Schedules:
-        return Schedules(self._bench.store, self._bench.target.name, self._bench.toolchain.machine)
+        return Schedules(self._bench.store, self._bench.toolchain.machine)
 
     def _record(self, architecture: Architecture, schedules: Schedules) -> SubnetRecord | None:
-        return self._bench.store.subnet(
-            self._bench.target.name,
-            architecture.to_dict(),
-            schedules.digest(workloads(self._space, architecture)),
-        )
+        return self._bench.store.subnet(architecture.to_dict(), schedules.digest(workloads(self._space, architecture)))

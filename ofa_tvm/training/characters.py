@@ -7,7 +7,6 @@ resolution: no files, no download, no end of training images.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ofa_tvm.cpuinfo import usable_cpus
 from ofa_tvm.supernet.threads import one_torch_thread
 from ofa_tvm.training.glyphs import CLASS_NAMES, glyph_atlas
 
@@ -103,7 +103,7 @@ class ImageSet:
         stream = CharacterImages(seed)
         # PyTorch computes without Python's lock, so threads draw side by side, each alone: if PyTorch shared the work
         # of each among several, these would wait for each other, and spin.
-        with one_torch_thread(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        with one_torch_thread(), ThreadPoolExecutor(usable_cpus()) as threads:
             blocks = threads.map(stream.block, range(-(-count // BLOCK)), itertools.repeat(resolution))
             images, labels = zip(*blocks, strict=True)
         return cls(torch.cat(images)[:count], torch.cat(labels)[:count], mean, std)

@@ -58,6 +58,7 @@ def test_an_unknown_target(deploy):
         (f"{TARGET}threads: many\n", "threads"),
         (f"{TARGET}measurement: {{repeat: 3}}\n", "unknown key 'measurement.repeat', did you mean 'repeats'?"),
         (TARGET.replace("kind: 'null'", "kind: usb"), "device.kind"),
+        (f"{TARGET}threads: 3\ncpu: {{cores: 2}}\n", "threads: 3 is more than the 2 of cpu.cores"),
         (TARGET.replace("emulated: true\n", "").replace("description", "# "), "missing key 'description'"),
     ],
 )

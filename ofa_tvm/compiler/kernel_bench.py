@@ -25,7 +25,7 @@ from ofa_tvm.measurement.foreign_records import foreign_cpus
 from ofa_tvm.measurement.job import KernelJob, RunsKernels
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome, host_versions, now
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
-from ofa_tvm.measurement.turn import turn
+from ofa_tvm.measurement.turn import turn, turn_on_this_host
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import MeasurementProtocol, Target
 
@@ -58,6 +58,8 @@ def open_bench(
     searched = records.parent / "metaschedule"
     with contextlib.ExitStack() as stack:
         stack.enter_context(turn(records, say))
+        if target.device.kind == "local":
+            stack.enter_context(turn_on_this_host(say))
         store = RecordStore(records)
         farm = stack.enter_context(open_farm(target, tracker, say))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ofa_tvm."))

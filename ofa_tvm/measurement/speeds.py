@@ -18,14 +18,16 @@ class Speeds:
     kernel varies from chunk to chunk by as much as candidates differ.
     """
 
-    def __init__(self, measurements: Iterable[Measurement] = ()) -> None:
+    def __init__(self, measurements: Iterable[Measurement | None] = ()) -> None:
         self._references_ms: defaultdict[str, list[float]] = defaultdict(list)
         self._medians_ms: dict[str, float] = {}
         for measurement in measurements:
             self.learn(measurement)
 
-    def learn(self, measurement: Measurement) -> None:
-        """Take in what a device took for the reference kernel around a measurement."""
+    def learn(self, measurement: Measurement | None) -> None:
+        """Take in what a device took for the reference kernel around a measurement; nothing from one that failed."""
+        if measurement is None:
+            return
         self._references_ms[measurement.device].append(measurement.reference_ms)
         self._medians_ms.pop(measurement.device, None)
 

@@ -51,7 +51,7 @@ class Connecting:
     def forget(self) -> None:
         """Leave alone what was given up, once the threads have ended."""
         for future, offer in self._offers.items():
-            self._crew.connecting.pop(offer.identity, None)
+            self._crew.give_up(offer)
             if not future.cancelled() and future.exception() is None:
                 future.result().close()
         self._offers = {}

@@ -104,6 +104,10 @@ class Crew:
         else:
             self.trouble = error
 
+    def give_up(self, offer: Offer) -> None:
+        """Nobody waits any more for it to be connected to."""
+        self.connecting.pop(offer.identity, None)
+
     def set_aside(self, member: Member, why: str) -> None:
         """Leave it alone for a while, longer each time."""
         if member.set_aside(self.clock(), self.limits):

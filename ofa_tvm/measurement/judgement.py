@@ -41,9 +41,8 @@ class Judge:
         Twice is enough, a third time only if a device that can be trusted has not tried it yet: devices on which
         everything fails are quick and may be many.
         """
-        task.failures.append(failure)
+        tries = task.failed(failure)
         member.conduct.job_failed(task.index, failure.number)
-        tries = len(task.failures)
         if tries < MAX_FAILURES:
             return False
         untried = any(other.trusted and not task.failed_on(other.name) for other in self._crew.members)
@@ -55,8 +54,7 @@ class Judge:
 
     def loss_is_failure(self, task: Task) -> bool:
         """Whether a job during which the connection was lost has failed after all: a kernel can take down a board."""
-        task.losses += 1
-        return task.losses >= MAX_LOSSES
+        return task.lost() >= MAX_LOSSES
 
     def why_unfit(self, member: Member, chunk: Chunk) -> str | None:
         """Why a device is to be set aside, if it is.

@@ -63,7 +63,7 @@ def differences(latencies_ms: Mapping[str, float]) -> dict[str, str]:
     return {
         name: f"unequal devices: the reference kernel takes {latency_ms:.4g} ms on {name}, "
         f"{latency_ms / latencies_ms[fastest] - 1:.0%} more than the {latencies_ms[fastest]:.4g} ms on {fastest}; "
-        "latencies of both are in the records"
+        "latencies of both are in the records, and compared as on the slowest"
         for name, latency_ms in latencies_ms.items()
         if latency_ms / latencies_ms[fastest] > 1 + NOTABLE_DIFFERENCE
     }

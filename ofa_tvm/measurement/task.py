@@ -28,6 +28,16 @@ class Task:
     failures: list[Failure] = field(default_factory=list)
     losses: int = 0
 
+    def failed(self, failure: Failure) -> int:
+        """It failed once more: how often it has by now."""
+        self.failures.append(failure)
+        return len(self.failures)
+
+    def lost(self) -> int:
+        """A connection was lost during it: how often that has been so by now."""
+        self.losses += 1
+        return self.losses
+
     def failed_on(self, device: str) -> bool:
         """Whether the job failed there before."""
         return any(failure.device == device for failure in self.failures)

@@ -62,7 +62,7 @@ class Member:
         """A thread works on a chunk, a new one or that from before."""
         self._chunk, self._at_work = chunk, True
 
-    def pauses(self) -> None:
+    def rests(self) -> None:
         """The thread has returned."""
         self._at_work = False
 
@@ -76,6 +76,7 @@ class Member:
         """It has done a chunk, and measured something unless that was its trial."""
         if self.has_tasks:
             self.pause.forget()
+        self.pause.end()
         self.conduct.trial_passed()
         self.ends()
 

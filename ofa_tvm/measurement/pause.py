@@ -33,6 +33,10 @@ class Pause:
         self._begun, self._until = now_s, now_s + self._length_s
         return renewed
 
+    def end(self) -> None:
+        """The device has passed a trial, which may have come early; if it is set aside again, that is for longer."""
+        self._until = float("-inf")
+
     def forget(self) -> None:
         """The device has measured: the next one is short again."""
         self._length_s = 0.0

@@ -93,7 +93,7 @@ class Run:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._connecting.forget()
         for member in self._crew.members:
-            member.pauses()
+            member.rests()
             member.ends()
         self._chunks = {}
 
@@ -109,7 +109,7 @@ class Run:
         with interrupts_deferred():
             for future in [future for future in self._chunks if future.done()]:
                 member, chunk, device = self._chunks.pop(future)
-                member.pauses()
+                member.rests()
                 future.result()
                 self._settle(member, chunk, device)
             self._connecting.collect()

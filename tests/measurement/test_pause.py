@@ -42,3 +42,12 @@ def test_a_pause_shorter_than_the_time_between_trials_ends_when_it_ends():
     pause = Pause()
     pause.begin(0.0, Limits(pause_s=0.5, retry_s=1.0))
     assert not pause.is_fresh(0.6, Limits(pause_s=0.5, retry_s=1.0))
+
+
+def test_a_trial_passed_early_ends_the_pause_but_the_next_is_longer():
+    pause = Pause()
+    pause.begin(0.0, LIMITS)
+    pause.end()
+    assert not pause.lasts(0.1)
+    assert pause.begin(0.2, LIMITS)
+    assert pause.length_s == 8.0

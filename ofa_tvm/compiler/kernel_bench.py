@@ -57,9 +57,9 @@ def open_bench(
     objects = KernelObjects(toolchain.tvm_target, toolchain.machine, records.parent / "kernels")
     searched = records.parent / "metaschedule"
     with contextlib.ExitStack() as stack:
-        stack.enter_context(turn(records, say))
         if target.device.kind == "local":
             stack.enter_context(turn_on_this_host(say))
+        stack.enter_context(turn(records, say))
         store = RecordStore(records)
         farm = stack.enter_context(open_farm(target, tracker, say))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ofa_tvm."))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ofa_tvm.compiler.cold_weights import Rotations
+from ofa_tvm.compiler.identity import identity_of
 from ofa_tvm.compiler.kernel_bench import open_bench
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.compiler.tuning import Tuner
@@ -92,8 +93,8 @@ class SpaceTuning:
             As `RecordStore`.
         """
         toolchain = Toolchain.of(self._target)
-        store, rotations = RecordStore(self._records), Rotations.on(self._target, toolchain)
-        searches = Searches(store, self._target.name, toolchain.machine, rotations, self._settings)
+        store = RecordStore(self._records, identity_of(self._target, toolchain))
+        searches = Searches(store, toolchain.machine, Rotations.on(self._target, toolchain), self._settings)
         every = self._mean_uses
         kinds = {kind: {w: count for w, count in every.items() if w.kind == kind} for kind in {w.kind for w in every}}
         return SpaceStatus(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ofa_tvm.boards.emulation.folders import locked, remove_tree
 from ofa_tvm.boards.emulation.host import run
-from ofa_tvm.boards.registry import cache_folder
 from ofa_tvm.errors import EmulationError, OutputError
 from ofa_tvm.files import directory_atomic, shipped_folder
+from ofa_tvm.homes import cache_folder
 from ofa_tvm.reporting import Say
 
 EMULATED_MARK = "etc/ofa_tvm-emulated"
@@ -22,7 +22,7 @@ EMULATED_MARK = "etc/ofa_tvm-emulated"
 
 NAME = "arm64-root-"
 UNFINISHED = f".{NAME}"
-"""How `directory_atomic` begins the name of a folder that it is filling."""
+"""How the hidden name begins in which `directory_atomic` fills one."""
 RECIPE_VERSION = 1
 PACKAGES = (
     *("base-files", "base-passwd", "libc6", "libc-bin", "coreutils", "dash", "bash", "procps", "util-linux", "mount"),
@@ -62,6 +62,7 @@ def base_root(say: Say, cache: Path | None = None) -> Path:
             remove_tree(leftover, STEP_LIMIT_S)
         try:
             with directory_atomic(root) as building:
+                building.chmod(0o755)  # whatever the umask: it becomes the boards' root
                 _build(building, say)
         except OutputError as error:
             reason = error.__cause__ or error

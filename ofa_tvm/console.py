@@ -57,6 +57,7 @@ def run_app(app: typer.Typer, program: str, arguments: Sequence[str]) -> int:
     program, arguments
         What the user typed to start this command, and what followed.
     """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # warns where it can't keep its cache, which harms nobody
     command = typer.main.get_command(app)
     if isinstance(app.info.help, str):
         command.help = app.info.help  # an app of a single command would show that function's docstring
@@ -81,6 +82,8 @@ def report(error: Exception, program: str, arguments: Sequence[str]) -> int:
     if isinstance(error, OSError) and (error.errno in _NO_BUG or (error.errno in _REFUSED and error.filename)):
         doing = "open" if error.errno in _REFUSED else "write"  # what is refused may be an input, too
         return _fail(f"error: cannot {doing} {error.filename or 'the output'}: {refusal(error)}", EXIT_USAGE)
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # of Python's `tempfile`
+        return _fail(f"error: {error.strerror}; name a folder that can be written with TMPDIR", EXIT_USAGE)
     traceback.print_exc()
     command = " ".join([program, *arguments])
     return _fail(f"this is a bug in ofa_tvm: please report the lines above and the command: {command}", EXIT_BUG)

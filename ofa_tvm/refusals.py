@@ -1,8 +1,9 @@
-"""What to do about that which the operating system refuses, by its reason."""
+"""What the operating system refuses, and what to do about it."""
 
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from ofa_tvm.homes import place_option
@@ -36,3 +37,8 @@ def refusal(error: OSError, place: Path | None = None, option: str | None = None
     option = option or (place_option(place) if place else None)
     elsewhere = "name another place" + (f" with {option}" if option else "")
     return f"{error.strerror or error}; {advice.format(elsewhere=elsewhere)}"
+
+
+def may_execute(folder: Path) -> bool:
+    """Whether compiled code that lies there can be loaded, which it can't where a file system is mounted noexec."""
+    return not os.statvfs(folder).f_flag & os.ST_NOEXEC

@@ -6,12 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ofa_tvm.bundle import host
 from ofa_tvm.bundle.files import check_files
+from ofa_tvm.bundle.runtime import load_main
 from ofa_tvm.bundle.trial import run_trial
 from ofa_tvm.bundle.verify import verify
 from ofa_tvm.errors import InvalidBundleError
@@ -187,6 +189,14 @@ def test_a_shared_library_that_is_not_tvms(bundle, forge, tmp_path):
     forge(bundle)
     with pytest.raises(InvalidBundleError, match=r"library\.so cannot be loaded as a Relax VM library"):
         verify(bundle)
+
+
+def test_a_bundle_where_nothing_may_be_executed_is_told_so(bundle, monkeypatch):
+    """The loader says only that it failed to map a segment."""
+    (bundle / "library.so").write_bytes(b"stands for one that can't be mapped")
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC))
+    with pytest.raises(InvalidBundleError, match="mounted noexec: copy the bundle to another one"):
+        load_main(bundle / "library.so")
 
 
 def test_a_library_that_hangs_is_given_up(bundle, forge, tmp_path):

@@ -15,6 +15,7 @@ from ofa_tvm.boards.emulation.host import run
 from ofa_tvm.errors import EmulationError, OutputError
 from ofa_tvm.files import directory_atomic, shipped_folder
 from ofa_tvm.homes import cache_folder
+from ofa_tvm.refusals import refusal
 from ofa_tvm.reporting import Say
 
 EMULATED_MARK = "etc/ofa_tvm-emulated"
@@ -65,10 +66,9 @@ def base_root(say: Say, cache: Path | None = None) -> Path:
                 building.chmod(0o755)  # whatever the umask: it becomes the boards' root
                 _build(building, say)
         except OutputError as error:
-            reason = error.__cause__ or error
-            raise EmulationError(
-                f"cannot build the board's system in {cache}: {reason}; free some space, or set XDG_CACHE_HOME"
-            ) from error
+            cause = error.__cause__
+            reason = refusal(cause, cache, "XDG_CACHE_HOME") if isinstance(cause, OSError) else error
+            raise EmulationError(f"cannot build the board's system in {cache}: {reason}") from error
     say(f"the board's system is complete: {root}")
     return root
 

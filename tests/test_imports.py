@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ofa_tvm"
-FOUNDATION = ("errors", "reporting", "names", "schema_errors", "files", "locks", "cpuinfo", "space", "targets")
+FOUNDATION = (
+    "errors",
+    "reporting",
+    "names",
+    "schema_errors",
+    "files",
+    "locks",
+    "cpuinfo",
+    "images",
+    "space",
+    "targets",
+)
 # A bundle says what it is by itself, so what writes one comes after it.
 STAGES = (
     "supernet",

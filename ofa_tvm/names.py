@@ -1,8 +1,9 @@
-"""Names that come from files and users: which are allowed, and what to say of those that are not known."""
+"""Names and texts that come from files and users: which are allowed, and how the others are shown."""
 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -12,12 +13,16 @@ PlainName = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)]
 """A name that becomes a folder's or a file's: one path component, whatever it says."""
 
 
-def _printable(name: str) -> str:
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"{text!a} holds what a terminal would obey or not show")
+    return text
+
+
+def _class_name(name: str) -> str:
     if not name.strip():
         raise ValueError("a class name is empty")
-    if not name.isprintable():
-        raise ValueError(f"{name!a} holds what a terminal would obey or not show")
-    return name
+    return _printable(name)
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -29,7 +34,10 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-ClassNames = Annotated[tuple[Annotated[str, AfterValidator(_printable)], ...], AfterValidator(_distinct)]
+PrintableText = Annotated[str, AfterValidator(_printable)]
+"""A text, maybe empty, that is safe to print: one line, without what a terminal obeys."""
+
+ClassNames = Annotated[tuple[Annotated[str, AfterValidator(_class_name)], ...], AfterValidator(_distinct)]
 """Names of classes in the order of the logits: distinct, not empty, safe to print."""
 
 
@@ -37,3 +45,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """``, did you mean 'x'?`` for an error message, empty if no known word is near."""
     matches = difflib.get_close_matches(word, list(known), n=1)
     return f", did you mean {matches[0]!r}?" if matches else ""
+
+
+def printable(text: str) -> str:
+    r"""The text, with what a terminal would obey or not show written as Python writes it: ``\x1b``."""
+    return "".join(char if _is_shown(char) else ascii(char)[1:-1] for char in text)
+
+
+def _is_shown(char: str) -> bool:
+    return char.isprintable() or char in "\n\t" or unicodedata.category(char) == "Zs"

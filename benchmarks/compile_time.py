@@ -33,10 +33,11 @@ from typing import Annotated, Any
 
 import typer
 from compile_steps import IMPORTS, STEPS, build_all
+from figures import MarkdownOption, print_figures
 from provenance import load_average, machine
 from rich.table import Table
 
-from ofa_tvm.display import print_result, say
+from ofa_tvm.display import say
 from ofa_tvm.errors import UsageError
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.named import named_space
@@ -58,6 +59,7 @@ def compile_time(
     runs: RunsOption = DEFAULT_ROOT,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
+    markdown: MarkdownOption = False,
 ) -> None:
     """Parse, build twice, print."""
     architectures = _architectures(space, subnets, resolution, seed)
@@ -77,7 +79,7 @@ def compile_time(
             for step in (*STEPS, TOTAL, IMPORTS)
         ],
     }
-    print_result(result, as_json, _table(result))
+    print_figures("compile_time", result, [_table(result)], as_json=as_json, markdown=markdown)
 
 
 def _architectures(space_name: str, count: int, resolution: int | None, seed: int) -> list[Architecture]:

@@ -10,13 +10,11 @@ It is what ``python -m ofa_tvm.bundle verify --pause`` measures, for several pau
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    JsonOption,
-    new_app,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("sporadic")
+
 import statistics
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,9 +27,11 @@ from rich.table import Table
 from ofa_tvm.bundle.files import check_files
 from ofa_tvm.bundle.host import check_host
 from ofa_tvm.bundle.trial import run_trial
+from ofa_tvm.console import new_app
 from ofa_tvm.display import say
 from ofa_tvm.errors import UsageError
 from ofa_tvm.measurement.protocol import median_and_spread
+from ofa_tvm.options import JsonOption
 
 _LONGEST_MS = 60_000.0
 
@@ -94,7 +94,3 @@ def _table(result: dict[str, Any]) -> Table:
         figures = (f"{row['median_ms']:.4f}", f"{row['percentile_95_ms']:.4f}", f"{row['spread']:.1%}")
         table.add_row("none" if not row["pause_ms"] else f"{row['pause_ms']:g}", *figures, f"{row['times']:.2f}")
     return table
-
-
-if __name__ == "__main__":
-    run(app)

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from ofa_tvm.names import printable
+from ofa_tvm.printable import printable
 from ofa_tvm.reporting import Progress
 
 _PLAIN_INTERVAL_S = 10.0

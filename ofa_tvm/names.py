@@ -1,9 +1,8 @@
-"""Names and texts that come from files and users: which are allowed, and how the others are shown."""
+"""Names and texts that come from files and users: which are allowed, and what to say of those that are not known."""
 
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -45,12 +44,3 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """``, did you mean 'x'?`` for an error message, empty if no known word is near."""
     matches = difflib.get_close_matches(word, list(known), n=1)
     return f", did you mean {matches[0]!r}?" if matches else ""
-
-
-def printable(text: str) -> str:
-    r"""The text, with what a terminal would obey or not show written as Python writes it: ``\x1b``."""
-    return "".join(char if _is_shown(char) else ascii(char)[1:-1] for char in text)
-
-
-def _is_shown(char: str) -> bool:
-    return char.isprintable() or char in "\n\t" or unicodedata.category(char) == "Zs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from ofa_tvm.names import printable
+from ofa_tvm.printable import printable
 
 
 def first_fault(error: ValidationError) -> str:

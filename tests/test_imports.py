@@ -14,6 +14,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ofa_tvm"
 FOUNDATION = (
     "errors",
+    "printable",
+    "light_tvm",
     "reporting",
     "names",
     "schema_errors",
@@ -38,7 +40,7 @@ STAGES = (
     "bundle",
     "deployment",
 )
-COMMAND_SUPPORT = ("interruption", "display", "device_tables", "console", "workspace")
+COMMAND_SUPPORT = ("streams", "interruption", "display", "device_tables", "options", "console", "workspace", "entry")
 COMMANDS = ("train", "accuracy", "tune", "profile", "search", "deploy", "devices", "report")
 RANKS = {name: rank for rank, name in enumerate((*FOUNDATION, *STAGES, *COMMAND_SUPPORT, *COMMANDS))}
 LAST = max(RANKS.values())

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from ofa_tvm.names import ClassNames, PlainName, nearest, printable
+from ofa_tvm.names import ClassNames, PlainName, nearest
+from ofa_tvm.printable import printable
 from ofa_tvm.schema_errors import first_fault
 
 

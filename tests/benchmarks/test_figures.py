@@ -111,7 +111,7 @@ def test_damaged_marks_are_refused_and_nothing_is_written(figures, tmp_path, dam
 def test_the_page_is_written_on_request_only(figures, table, tmp_path, monkeypatch, capsys):
     page = tmp_path / "figures.md"
     monkeypatch.setattr(figures, "FIGURES", page)
-    figures.print_figures("kernels", RESULT, [table], as_json=False, markdown=False)
+    figures.print_figures("kernels", RESULT, [], as_json=False, markdown=False)
     assert not page.exists()
     figures.print_figures("kernels", RESULT, [table], as_json=False, markdown=True, cpu="X")
     assert list(figures.read_sections(page.read_text())) == [("kernels", "X")]

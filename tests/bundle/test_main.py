@@ -65,6 +65,7 @@ def test_files_only_needs_no_library_that_runs(bundle, forge, command):
     [
         ("verify", "nowhere"),
         ("show", "nowhere"),
+        ("show", "no\x1b[2Jwhere"),
         ("run", "nowhere", "x.png"),
         ("verify",),
         ("verify", "x", "--emulate"),
@@ -82,6 +83,7 @@ def test_mistakes_are_one_line_and_exit_code_2(command, arguments):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr
 
 
 def test_an_image_that_is_none_is_one_line(pristine, command):

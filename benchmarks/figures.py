@@ -83,7 +83,7 @@ def read_sections(text: str) -> dict[tuple[str, str], str]:
 
 
 def write_section(path: Path, benchmark: str, cpu: str, body: str) -> None:
-    """Put a section into the page: in place of the same benchmark's of this CPU, else behind its others, else last.
+    """Put a section into the page: in place of the same benchmark's of this CPU, else behind its others or its heading.
 
     Raises
     ------
@@ -101,6 +101,9 @@ def write_section(path: Path, benchmark: str, cpu: str, body: str) -> None:
     elif others := [span for (name, _), span in spans.items() if name == benchmark]:
         end = max(others)[1]
         text = f"{text[:end]}\n{section}{text[end:]}"
+    elif heading := re.search(rf"^## {re.escape(benchmark)}\n.*?(?=^## |\Z)", text, re.DOTALL | re.MULTILINE):
+        rest = text[heading.end() :]
+        text = f"{text[: heading.end()].rstrip()}\n\n{section}" + (f"\n{rest}" if rest else "")
     else:
         text = f"{text.rstrip()}\n\n## {benchmark}\n\n{section}"
     write_atomic(path, text.encode())

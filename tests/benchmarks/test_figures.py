@@ -91,6 +91,15 @@ def test_what_is_around_a_section_stays(figures, tmp_path):
     assert page.read_text().endswith("2\n<!-- end -->\n\nAn explanation.\n")
 
 
+@pytest.mark.parametrize("rest", ["", "## tuning\n\nOf a space.\n"])
+def test_a_first_section_comes_under_its_heading(figures, tmp_path, rest):
+    page = tmp_path / "figures.md"
+    page.write_text(f"# Figures\n\n## kernels\n\nOne by one.\n\n{rest}")
+    figures.write_section(page, "kernels", "A", "1\n")
+    section = "<!-- begin kernels: A -->\n1\n<!-- end -->\n"
+    assert page.read_text() == f"# Figures\n\n## kernels\n\nOne by one.\n\n{section}" + (rest and f"\n{rest}")
+
+
 @pytest.mark.parametrize(
     "damaged",
     [
@@ -147,6 +156,8 @@ def test_a_cpu_is_called_by_name_and_core(provenance, cpuinfo, label):
 def test_the_page_in_docs_is_whole(figures):
     sections = figures.read_sections((REPOSITORY / "docs" / "figures.md").read_text())
     assert {benchmark for benchmark, _ in sections} >= {"against_peers", "budgets", "kernels", "tuning"}
+    headings = re.findall(r"^## (.*)$", (REPOSITORY / "docs" / "figures.md").read_text(), re.MULTILINE)
+    assert len(headings) == len(set(headings))
     for (benchmark, _), body in sections.items():
         assert (REPOSITORY / "benchmarks" / f"{benchmark.split()[0]}.py").is_file()
         assert re.search(r"^\|(?: ?-+:? ?\|)+$", body, re.MULTILINE), f"{benchmark} has no table"

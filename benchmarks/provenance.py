@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import ofa_tvm
+from ofa_tvm.cpuinfo import usable_cpus
 from ofa_tvm.measurement.devices import cpu_model
 
 
@@ -26,7 +27,7 @@ def machine() -> dict[str, object]:
     """CPU, its number here, versions and date, as plain JSON values."""
     return {
         "cpu": cpu_model(),
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": usable_cpus(),
         "versions": {
             "ofa_tvm": ofa_tvm.__version__,
             "python": platform.python_version(),

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 from rich.table import Table
 
@@ -37,3 +40,10 @@ def test_neither_lines_nor_tables_carry_control_characters(capsys):
     assert "\x9b" not in shown.out
     assert r"\x1b[2Jtitle" in shown.out
     assert "lines" in shown.out.splitlines()[-2]
+
+
+def test_json_for_other_programs_holds_no_constants_of_python(capsys):
+    values = {"a": math.nan, "rows": [{"b": math.inf}, (-math.inf, 1.5)], "c": 2, "d": "NaN"}
+    display.print_result(values, as_json=True)
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert printed == {"a": None, "rows": [{"b": None}, [None, 1.5]], "c": 2, "d": "NaN"}

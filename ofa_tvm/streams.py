@@ -10,6 +10,7 @@ import sys
 from typing import TextIO
 
 from ofa_tvm.errors import OutputError
+from ofa_tvm.printable import printable
 
 STDOUT, STDERR = 1, 2
 
@@ -42,7 +43,7 @@ def prepare_streams() -> None:
 def last_line(text: str) -> None:
     """Say a last line on stderr: whatever native objects log when all lets go of them would only blur it."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(" ".join(text.split()) + "\n")
+        sys.stderr.write(printable(" ".join(text.split())) + "\n")
         sys.stderr.flush()
         send_nowhere(sys.stderr)
         mute_native_code()

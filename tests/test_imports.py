@@ -14,6 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ofa_tvm"
 FOUNDATION = (
     "errors",
+    "printable",
     "light_tvm",
     "reporting",
     "names",
@@ -24,6 +25,7 @@ FOUNDATION = (
     "files",
     "locks",
     "cpuinfo",
+    "images",
     "space",
     "targets",
 )

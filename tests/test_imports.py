@@ -14,13 +14,18 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ofa_tvm"
 FOUNDATION = (
     "errors",
+    "printable",
     "light_tvm",
     "reporting",
     "names",
     "schema_errors",
+    "homes",
+    "refusals",
+    "replacing",
     "files",
     "locks",
     "cpuinfo",
+    "images",
     "space",
     "targets",
 )

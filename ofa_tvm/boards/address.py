@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 from dataclasses import dataclass
 
 from ofa_tvm.errors import UsageError
+from ofa_tvm.homes import user_name
 
 SSH_PORT = 22
 _SHAPE = re.compile(
@@ -38,7 +38,10 @@ class SshAddress:
                 f"{text!r} is not [USER@]HOST[:PORT], such as pi@192.168.1.20 or pi@[fe80::1]:22;"
                 " passwords have no place there: boards are reached with SSH keys"
             )
-        return cls(match["user"] or getpass.getuser(), match["ipv6"] or match["host"], port)
+        user = match["user"] or user_name()
+        if user is None:
+            raise UsageError(f"{text!r} does not say as whom: your user id has no name here; give USER@HOST")
+        return cls(user, match["ipv6"] or match["host"], port)
 
     @property
     def known_hosts_name(self) -> str:

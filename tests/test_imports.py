@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "ofa_tvm"
 FOUNDATION = (
     "errors",
     "light_tvm",
+    "addresses",
     "reporting",
     "names",
     "schema_errors",

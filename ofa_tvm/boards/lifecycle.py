@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from ofa_tvm.addresses import is_loopback, join_address
 from ofa_tvm.boards.host_keys import forget_host
 from ofa_tvm.boards.link_control import link_status, start_link, stop_link
 from ofa_tvm.boards.link_state import forget_link, link_pid_file
@@ -128,8 +129,8 @@ def start(board: Board, tracker: TrackerAddress, say: Callable[[str], None], *, 
             if board.lan:
                 stop_link(board)
                 say(LAN_WARNING.format(name=board.name, port=board.port))
-                host = connection.host_address if _is_loopback(tracker) else tracker.host
-                seen_by_board = f"{host}:{tracker.port}"
+                host = connection.host_address() if _is_loopback(tracker) else tracker.host
+                seen_by_board = join_address(host, tracker.port)
             else:
                 save_board(board)  # the link reads it
                 before = link_status(board)
@@ -229,8 +230,7 @@ def _require_reachable(board: Board, tracker: TrackerAddress) -> None:
 
 
 def _is_loopback(tracker: TrackerAddress) -> bool:
-    host = str(socket.getaddrinfo(tracker.host, tracker.port)[0][4][0])
-    return host.startswith("127.") or host == "::1"
+    return is_loopback(str(socket.getaddrinfo(tracker.host, tracker.port)[0][4][0]))
 
 
 def _say_changes(known: Board, board: Board, say: Callable[[str], None]) -> None:

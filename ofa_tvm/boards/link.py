@@ -26,6 +26,7 @@ import paramiko
 import stamina
 import stamina.instrumentation
 
+from ofa_tvm.addresses import join_address
 from ofa_tvm.boards.forwarding import ForwardingToBoard, ForwardingToHost
 from ofa_tvm.boards.link_state import LinkState, link_file, link_pid_file, write_link_state
 from ofa_tvm.boards.login import connect
@@ -173,7 +174,7 @@ class Link:
         told = LinkState.model_validate(
             {
                 "pid": os.getpid(),
-                "tracker": f"{self._tracker[0]}:{self._tracker[1]}",
+                "tracker": join_address(*self._tracker),
                 "port": self._board.port,
                 "tracker_port": self.tracker_port,
                 "state": state,

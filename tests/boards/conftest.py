@@ -38,7 +38,7 @@ class SshBoard:
 
     numbers = itertools.count()
 
-    def __init__(self, folder: Path, user: str = "root") -> None:
+    def __init__(self, folder: Path, user: str = "root", sftp: str = "internal-sftp", settings: str = "") -> None:
         self.folder, self.user = folder, user
         self.home = folder / "home" if user == "root" else Path("/home") / user
         (folder / "home").mkdir()
@@ -56,8 +56,10 @@ class SshBoard:
             authorized.write_bytes((folder / "client.pub").read_bytes())
         (folder / "sshd_config").write_text(
             f"ListenAddress {self.address}:22\nHostKey {folder}/host\nAuthorizedKeysFile {authorized}\n"
-            "UsePAM no\nStrictModes no\nPidFile none\nPasswordAuthentication no\nSubsystem sftp internal-sftp\n"
-            f"SetEnv HOME={self.home} PATH={self.home}/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+            "UsePAM no\nStrictModes no\nPidFile none\nPasswordAuthentication no\n"
+            + f"Subsystem sftp {sftp}\n" * bool(sftp)
+            + f"{settings}\n"
+            + f"SetEnv HOME={self.home} PATH={self.home}/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
         )
         self._server: subprocess.Popen[bytes] | None = None
         Path("/run/sshd").mkdir(exist_ok=True)
@@ -216,10 +218,10 @@ def _state_of(process: psutil.Process) -> str | None:
 def make_board(possible: None, state: Path, tmp_path: Path) -> Iterator[Callable[..., SshBoard]]:
     boards: list[SshBoard] = []
 
-    def make(user: str = "root") -> SshBoard:
+    def make(user: str = "root", **options: str) -> SshBoard:
         folder = tmp_path / f"board{len(boards)}"
         folder.mkdir()
-        boards.append(SshBoard(folder, user))
+        boards.append(SshBoard(folder, user, **options))
         return boards[-1]
 
     yield make

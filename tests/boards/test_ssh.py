@@ -77,11 +77,22 @@ def test_changed_host_key_says_what_is_known_what_came_and_which_file(ssh_board:
         assert part in str(caught.value)
 
 
-def test_damaged_known_hosts_file_is_named(ssh_board: SshBoard):
+def test_lines_that_say_nothing_here_leave_the_others_of_the_file_good(ssh_board: SshBoard):
+    kind, key, _ = (ssh_board.folder / "host.pub").read_text().split()
     known_hosts_file().parent.mkdir(parents=True)
-    known_hosts_file().write_bytes(b"\xff\xfe\n")
-    with pytest.raises(HostKeyError, match="known_hosts cannot be read"):
+    known_hosts_file().write_bytes(
+        b"\xff\xfe\n@cert-authority *.lab ssh-ed25519 AAAA\n" + f"{ssh_board.address}  \t{kind}  {key}\n".encode()
+    )
+    connect(ssh_board.ssh, known_hosts=known_hosts_file(), identity=ssh_board.identity).close()
+
+
+def test_revoked_host_key_is_refused_even_if_it_is_accepted(ssh_board: SshBoard):
+    users = Path.home() / ".ssh" / "known_hosts"
+    users.parent.mkdir()
+    users.write_text(f"@revoked * {(ssh_board.folder / 'host.pub').read_text()}")
+    with pytest.raises(HostKeyError, match="is revoked"):
         ssh_board.connect()
+    assert not known_hosts_file().exists()
 
 
 def test_wrong_key_says_how_to_put_the_right_one_there(ssh_board: SshBoard):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
+
 import paramiko
 
 from ofa_tvm.boards.address import SshAddress
@@ -23,8 +26,13 @@ class Authentication:
         BoardUnreachableError
             None does, or the board wants something else.
         """
+        with contextlib.closing(self._chain.in_order()) as keys:
+            self._try(transport, keys)
+        return []
+
+    def _try(self, transport: paramiko.Transport, keys: Iterable[paramiko.PKey]) -> None:
         tried = 0
-        for key in self._chain.in_order():
+        for key in keys:
             try:
                 further = transport.auth_publickey(self._address.user, key)
             except paramiko.BadAuthenticationType as error:
@@ -41,7 +49,7 @@ class Authentication:
                 raise BoardUnreachableError(
                     f"{self._address} wants {' and '.join(further)} besides a key; boards are reached with a key alone"
                 )
-            return []
+            return
         raise BoardUnreachableError(self._refused())
 
     def _hung_up(self, tried: int) -> str:

@@ -7,7 +7,7 @@ import binascii
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class KeyChain:
     agent_trouble: str | None = None
     _agents: list[paramiko.PKey] = field(default_factory=list)
 
-    def in_order(self) -> Iterator[paramiko.PKey]:
+    def in_order(self) -> Generator[paramiko.PKey]:
         """Those named first, then the agent's, then those that lie where ssh looks for them; each once.
 
         Raises
@@ -51,12 +51,12 @@ class KeyChain:
         BoardUnreachableError
             The key that the user named can't be read.
         """
-        self._ask_agent()
         offered: set[bytes] = set()
-        for key in self._all():
-            if (blob := key.asbytes()) not in offered:
-                offered.add(blob)
-                yield key
+        with self._agent():  # which signs for as long as its keys are used
+            for key in self._all():
+                if (blob := key.asbytes()) not in offered:
+                    offered.add(blob)
+                    yield key
 
     def _all(self) -> Iterator[paramiko.PKey]:
         if self.identity:
@@ -89,20 +89,23 @@ class KeyChain:
                     f"the SSH key {path} cannot be read: {reason[0].lower()}{reason[1:]}"
                 ) from error
 
-    def _ask_agent(self) -> None:
+    @contextlib.contextmanager
+    def _agent(self) -> Iterator[None]:
         path = os.environ.get("SSH_AUTH_SOCK")
         if not path:
+            yield
             return
-        try:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(AGENT_LIMIT_S)
-            connection.connect(path)
-            agent = paramiko.agent.AgentSSH()
-            agent._connect(connection)  # type: ignore[attr-defined]  # its own way in has no time limit
-            self._agents = list(agent.get_keys())
-        except (OSError, ValueError, IndexError, TypeError, paramiko.SSHException) as error:
-            reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
-            self.agent_trouble = f"the SSH agent at {path} ($SSH_AUTH_SOCK) gives no keys: {reason}; try ssh-add -l"
+            try:
+                connection.connect(path)
+                agent = paramiko.agent.AgentSSH()
+                agent._connect(connection)  # type: ignore[attr-defined]  # its own way in has no time limit
+                self._agents = list(agent.get_keys())
+            except (OSError, ValueError, IndexError, TypeError, paramiko.SSHException) as error:
+                reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
+                self.agent_trouble = f"the SSH agent at {path} ($SSH_AUTH_SOCK) gives no keys: {reason}; try ssh-add -l"
+            yield
 
 
 def _public_part(path: Path) -> bytes | None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from ofa_tvm.boards.address import SshAddress
+from ofa_tvm.boards.host_keys import fingerprint
 from ofa_tvm.boards.login import connect
 from ofa_tvm.boards.registry import known_hosts_file
 from ofa_tvm.boards.ssh import SshConnection
-from ofa_tvm.errors import BoardUnreachableError, HostKeyError, UsageError
+from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError, HostKeyError, UsageError
 
 from ..processes import await_true
-from .conftest import LIMIT_S, SshBoard
+from .conftest import LIMIT_S, SSHD, SshBoard, ip
 
 
 @pytest.fixture
@@ -135,20 +139,70 @@ def test_server_that_takes_no_keys(make_board: Callable[..., SshBoard]):
 
 
 @pytest.fixture
-def behind(make_board: Callable[..., SshBoard], config: Callable[[str], None]) -> tuple[SshBoard, SshBoard]:
-    """A gate, and a board that is reached from the gate alone."""
-    gate, board = make_board(), make_board()
+def behind(make_board: Callable[..., SshBoard], config: Callable[[str], None]) -> Iterator[tuple[SshBoard, str]]:
+    """A gate, and the fingerprint of a board called bench, which listens on an address that only the gate reaches."""
+    gate = make_board()
+    key = new_key(gate.folder / "inner")
+    settings = (gate.folder / "sshd_config").read_text().replace(f"{gate.address}:22", "[::1]:2200")
+    (gate.folder / "inner_config").write_text(settings.replace(f"HostKey {gate.folder}/host", f"HostKey {key}"))
+    with (gate.folder / "inner.log").open("wb") as log:
+        command = ["ip", "netns", "exec", gate.namespace, SSHD, "-D", "-e", "-f", gate.folder / "inner_config"]
+        inner = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    await_true(lambda: "listening on ::1" in (gate.folder / "inner.log").read_text())
     config(
-        f"Host gate\n HostName {gate.address}\n User root\n IdentityFile {gate.identity}\n"
-        f"Host bench\n HostName {board.address}\n User root\n IdentityFile {board.identity}\n ProxyJump gate\n"
+        f"IdentityFile {gate.identity}\nUser root\nHost gate\n HostName {gate.address}\n"
+        "Host bench\n HostName ::1\n Port 2200\n ProxyJump gate\nHost far\n HostName ::1\n Port 2201\n ProxyJump gate\n"
     )
-    subprocess.run(["ip", "netns", "exec", gate.namespace, "ip", "route", "add", "default", "via", gate.host_address])
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    return gate, board
+    yield gate, fingerprint(paramiko.Ed25519Key(filename=str(key)))
+    inner.kill()
+    inner.wait()
 
 
-def know(board: SshBoard) -> None:
-    """As after a first login by hand."""
-    kind, key, _ = (board.folder / "host.pub").read_text().split()
-    with (Path.home() / ".ssh" / "known_hosts").open("a") as known:
-        known.write(f"{board.address} {kind} {key}\n")
+def to_bench(accepted: str | None = None) -> SshConnection:
+    return connect(SshAddress.parse("bench"), known_hosts=known_hosts_file(), accept_fingerprint=accepted)
+
+
+def test_a_board_behind_another_host_is_reached_and_every_host_key_on_the_way_is_checked(behind: tuple[SshBoard, str]):
+    gate, inner = behind
+    with pytest.raises(HostKeyError, match=f"host key of {gate.address} is unknown.*{re.escape(gate.fingerprint)}"):
+        to_bench(inner)
+    with pytest.raises(HostKeyError, match=rf"host key of \[::1\]:2200 is unknown.*{re.escape(inner)}"):
+        to_bench(gate.fingerprint)  # which is for the gate, and is kept
+    to_bench(inner).close()
+    with to_bench() as connection:
+        assert connection.run("echo $SSH_CONNECTION", LIMIT_S).stdout.split()[2:] == ["::1", "2200"]
+        with pytest.raises(BoardSetUpError, match="through another host"):
+            connection.host_address()
+    await_true(lambda: not gate.processes("@notty"))
+
+
+def test_a_gate_that_leads_nowhere(behind: tuple[SshBoard, str]):
+    gate, _ = behind
+    with pytest.raises(BoardUnreachableError, match=r"the host before root@far:2201 .* does not lead there"):
+        connect(SshAddress.parse("far"), known_hosts=known_hosts_file(), accept_fingerprint=gate.fingerprint)
+
+
+def test_jumps_in_a_circle(state: Path, config: Callable[[str], None]):
+    config("Host a\n ProxyJump b\nHost b\n ProxyJump a\n")
+    with pytest.raises(UsageError, match=r"ProxyJump of ~/\.ssh/config never comes to"):
+        connect(SshAddress.parse("a"), known_hosts=known_hosts_file())
+
+
+def test_a_proxy_command_is_the_way(ssh_board: SshBoard, config: Callable[[str], None]):
+    relay = "import socket,sys,threading; s=socket.create_connection((sys.argv[1], int(sys.argv[2])));\n"
+    relay += "threading.Thread(target=lambda: [sys.stdout.buffer.write(b) or sys.stdout.flush() for b in"
+    relay += " iter(lambda: s.recv(4096), b'')], daemon=True).start()\n"
+    relay += "[s.sendall(b) for b in iter(lambda: sys.stdin.buffer.read1(4096), b'')]\n"
+    script = ssh_board.folder / "relay.py"
+    script.write_text(relay)
+    config(f"Host bench\n HostName {ssh_board.address}\n User root\n ProxyCommand {sys.executable} {script} %h %p\n")
+    with log_in(ssh_board, "bench", identity=ssh_board.identity) as connection:
+        assert connection.run("echo here", LIMIT_S).stdout == "here\n"
+
+
+def test_a_link_local_address_with_its_zone(make_board: Callable[..., SshBoard]):
+    board = make_board(settings="ListenAddress [::]:22")
+    ip("address", "add", "fe80::1:1/64", "dev", board.namespace, "nodad")
+    ip("-n", board.namespace, "address", "add", "fe80::1:2/64", "dev", "eth0", "nodad")
+    with log_in(board, f"root@[fe80::1:2%{board.namespace}]:22", identity=board.identity) as connection:
+        assert connection.host_address() == "fe80::1:1%eth0"  # the zone is the board's

@@ -63,6 +63,11 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
+def is_link_local(host: str) -> bool:
+    """Whether it is an IPv6 address that means nothing without a zone."""
+    return is_ipv6(host) and ipaddress.IPv6Address(host.partition("%")[0]).is_link_local
+
+
 def _bare_ipv6(text: str) -> str:
     host, _, port = text.rpartition(":")
     if port.isdecimal() and is_ipv6(host):

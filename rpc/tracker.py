@@ -43,14 +43,25 @@ def main() -> int:
     return 0
 
 
+class Zoned(socket.socket):
+    """Takes connections from link-local addresses with their zone, without which no client finds the device there."""
+
+    def accept(self) -> tuple[socket.socket, tuple[object, ...]]:
+        """As the original."""
+        connection, address = super().accept()
+        if len(address) == 4 and address[3]:
+            address = (f"{address[0]}%{socket.if_indextoname(address[3])}", *address[1:])
+        return connection, address
+
+
 def serve(listener: socket.socket) -> None:
     """Serve devices and clients for ever."""
     from tvm.rpc.tracker import TrackerServerHandler  # takes a second, so after the port is known to be free
 
+    host, port = listener.getsockname()[:2]
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited: answers go out in two parts
     asyncio.set_event_loop(asyncio.new_event_loop())
-    tracker = TrackerServerHandler(listener, stop_key=os.urandom(16).hex())
-    host, port = listener.getsockname()[:2]
+    tracker = TrackerServerHandler(Zoned(fileno=listener.detach()), stop_key=os.urandom(16).hex())
     print(f"RPC tracker on {shown(host, port)}; Ctrl-C stops it", file=sys.stderr, flush=True)
     tracker.run()
 

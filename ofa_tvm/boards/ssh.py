@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import paramiko
 
+from ofa_tvm.addresses import is_link_local
 from ofa_tvm.boards.address import SshAddress
 from ofa_tvm.boards.copying import (
     OPEN_LIMIT_S,
@@ -101,7 +102,7 @@ class SshConnection:
                 " address that the board can reach (--tracker HOST:PORT), or leave out --lan"
             )
         host = str(stream.getsockname()[0])
-        if "%" not in host:
+        if not is_link_local(host):
             return host
         seen = self.run('echo "$SSH_CONNECTION"', OPEN_LIMIT_S).stdout.split()  # a zone is each machine's own
         return seen[0] if seen else host

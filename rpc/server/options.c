@@ -64,6 +64,7 @@ static void tracker_address(struct options *options, const char *text)
     const char *colon = strrchr(text, ':');
     if (colon == NULL || colon == text || (size_t)(colon - text) >= sizeof options->tracker_host)
         die(2, "--tracker %s is not HOST:PORT, such as 127.0.0.1:9190 or [::1]:9190", text);
+    options->tracker = text;
     int length = (int)(colon - text);
     if (memchr(text, ':', (size_t)length) != NULL && (*text != '[' || colon[-1] != ']'))
         die(2, "--tracker %s: write an IPv6 address in brackets: [%.*s]%s", text, length, text, colon);

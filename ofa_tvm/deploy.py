@@ -7,7 +7,6 @@ if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the im
 
     enter("ofa_tvm.deploy")
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from ofa_tvm.bundle.destination import check_destination
 from ofa_tvm.console import new_app, set_verbosity
+from ofa_tvm.cpuinfo import usable_cpus
 from ofa_tvm.display import duration, print_result, progress, say
 from ofa_tvm.options import (
     LATENCY,
@@ -82,7 +82,7 @@ def deploy(
     from ofa_tvm.training.evaluation import Evaluator
 
     # It reads the weights, which may be damaged: better known before the search. Nothing is measured while it works.
-    evaluator = Evaluator(folder, threads=len(os.sched_getaffinity(0)))
+    evaluator = Evaluator(folder, threads=usable_cpus())
     front = _search(device_target, folder, workspace, latency, seed)
     best = front.best_under(latency, device_target.name)[0]
     if dry_run:
@@ -119,12 +119,15 @@ def _plan(
 
 
 def _search(target: Target, folder: SupernetFolder, workspace: Workspace, budget_ms: float, seed: int) -> ParetoFront:
+    from ofa_tvm.compiler.identity import identity_of
+    from ofa_tvm.compiler.toolchain import Toolchain
     from ofa_tvm.evolution.search import EvolutionSettings, search
-    from ofa_tvm.predictors.accuracy import AccuracyPredictor
+    from ofa_tvm.predictors.accuracy_lookup import load_accuracy_predictor
     from ofa_tvm.predictors.latency import LatencyPredictor
 
-    latency_predictor = LatencyPredictor.load(workspace.latency_predictor)
-    accuracy_predictor = AccuracyPredictor.load(folder.accuracy_predictor)
+    today = identity_of(target, Toolchain.of(target))
+    latency_predictor = LatencyPredictor.load(workspace.latency_predictor, today)
+    accuracy_predictor = load_accuracy_predictor(folder, workspace.root)
     settings = EvolutionSettings()
     with progress(settings.generations, "search") as bar:
         return search(

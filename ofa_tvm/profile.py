@@ -108,8 +108,9 @@ def _profile(
         measured = profiler.measured_subnets(architectures)
         latencies_ms = profiler.measured_kernels()
         device, emulated = bench.farm.name, target.emulated or bench.farm.emulated
+        settings = bench.store.target.settings
     predictor = LatencyPredictor.fit(space, list(measured), list(measured.values()), latencies_ms, seed)
-    predictor.save(workspace.latency_predictor, {"target": target.name, "device": device})
+    predictor.save(workspace.latency_predictor, {"target": target.name, "device": device}, settings)
     return {
         "target": target.name,
         "device": device,

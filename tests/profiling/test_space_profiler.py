@@ -10,7 +10,7 @@ import pytest
 from ofa_tvm.compiler.kernel_bench import open_bench
 from ofa_tvm.compiler.templates import TEMPLATES
 from ofa_tvm.measurement.null_device import SUBNET_OVERHEAD_MS, kernel_ms
-from ofa_tvm.measurement.records import KernelRecord, RecordStore, SubnetRecord
+from ofa_tvm.measurement.records import KernelRecord, SubnetRecord, read_records
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
 from ofa_tvm.profiling.space_profiler import SpaceProfiler, kernels_to_profile, subnets_to_profile
 from ofa_tvm.space.architecture import Architecture
@@ -95,7 +95,7 @@ def test_interrupted_kernels_go_on_where_they_stopped(
 ) -> None:
     with open_profiler() as profiler, pytest.raises(KeyboardInterrupt):
         profiler.measure_kernels(kernels, interrupt_after(count))
-    kept = len(RecordStore(records))
+    kept = len(read_records(records))
     assert count <= kept < count + CHUNK_JOBS  # all that was measured
     with open_profiler() as profiler:
         assert profiler.kernels_left(kernels) == kernels[kept:]
@@ -104,7 +104,7 @@ def test_interrupted_kernels_go_on_where_they_stopped(
         assert sum(counts) == len(kernels) - kept
         assert profiler.kernels_left(kernels) == []
         assert profiler.measured_kernels() == {kernel: pytest.approx(kernel_ms(kernel)) for kernel in kernels}
-    assert Counter(r.workload for r in RecordStore(records).of_type(KernelRecord)) == Counter(kernels)
+    assert Counter(r.workload for r in read_records(records) if isinstance(r, KernelRecord)) == Counter(kernels)
 
 
 @pytest.mark.parametrize("count", [1, 8, 9])
@@ -123,7 +123,8 @@ def test_interrupted_subnets_go_on_where_they_stopped(
     for architecture, latency_ms in measured.items():
         expected = SUBNET_OVERHEAD_MS + sum(kernel_ms(kernel) for kernel in workloads(SPACE, architecture))
         assert latency_ms == pytest.approx(expected)
-    recorded = [Architecture.from_dict(r.architecture) for r in RecordStore(records).of_type(SubnetRecord)]
+    subnets = [record for record in read_records(records) if isinstance(record, SubnetRecord)]
+    recorded = [Architecture.from_dict(record.architecture) for record in subnets]
     assert Counter(recorded) == Counter(architectures)
 
 

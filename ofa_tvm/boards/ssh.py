@@ -10,12 +10,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import paramiko
 
 from ofa_tvm.addresses import is_link_local
 from ofa_tvm.boards.address import SshAddress
+from ofa_tvm.boards.command_output import CommandResult, read_all, split_output
 from ofa_tvm.boards.copying import (
     OPEN_LIMIT_S,
     STALL_LIMIT_S,
@@ -38,20 +38,6 @@ for signal in TERM KILL; do
     sleep 1
 done
 """
-
-
-class CommandResult(NamedTuple):
-    """What a command on the board came to."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def reason(self) -> str:
-        """The last line it said, to be quoted in an error."""
-        lines = (self.stderr.strip() or self.stdout.strip()).splitlines()
-        return lines[-1] if lines else f"exit code {self.code}"
 
 
 class SshConnection:
@@ -131,18 +117,18 @@ class SshConnection:
                     self._feed(channel, feed)
                     deadline = time.monotonic() + timeout_s
                 channel.shutdown_write()
-                _read_all(channel, channel.recv, deadline, output)
-                _read_all(channel, channel.recv_stderr, deadline, errors)
+                read_all(channel, channel.recv, deadline, output)
+                read_all(channel, channel.recv_stderr, deadline, errors)
                 if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
                     raise TimeoutError
             except BaseException:  # closing the channel would leave the command running
-                self._end(_split(output, mark)[0])
+                self._end(split_output(output, mark)[0])
                 raise
             code = channel.recv_exit_status()
             if code < 0 and not self.transport.is_active():
                 raise EOFError("it was cut")
         stderr = b"".join(errors).decode(errors="replace")
-        return CommandResult(code if code >= 0 else KILLED, _split(output, mark)[1], stderr)
+        return CommandResult(code if code >= 0 else KILLED, split_output(output, mark)[1], stderr)
 
     def put_file(
         self, source: Path, destination: str, progress: Callable[[int], None] = lambda _: None, mode: int = 0o644
@@ -244,21 +230,3 @@ class SshConnection:
 def one_line(error: BaseException) -> str:
     """What an error says, without its number."""
     return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
-
-
-def _read_all(channel: paramiko.Channel, receive: Callable[[int], bytes], deadline: float, blocks: list[bytes]) -> None:
-    """One of a channel's streams, to its end."""
-    while True:
-        channel.settimeout(max(0.01, deadline - time.monotonic()))
-        block = receive(1 << 16)
-        if not block:
-            return
-        blocks.append(block)
-
-
-def _split(output: list[bytes], mark: str) -> tuple[str, str]:
-    """The process id after the mark, and what the command said itself; a strange shell tells none."""
-    text = b"".join(output).decode(errors="replace")
-    _, found, rest = text.partition(mark)
-    pid, _, said = rest.partition("\n")
-    return (pid, said) if found and pid.isdigit() else ("", text)

@@ -95,7 +95,7 @@ class SshBoard:
             command[4:4] = ["sh", "-ec", self._add_user(), "sh"]
         with (self.folder / "sshd.log").open("ab") as log:
             self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_until(self._answers)
+        await_true(self._answers)
 
     def _add_user(self) -> str:
         """Make a user that only the board knows, with a home that is gone with the board."""
@@ -156,10 +156,6 @@ def ip(*arguments: str) -> None:
     assert run.returncode == 0, f"ip {' '.join(arguments)}: {run.stderr}"
 
 
-def wait_until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
-    await_true(condition, limit_s)
-
-
 @pytest.fixture(scope="session")
 def possible() -> None:
     """These tests need root, to make network namespaces, and an SSH server."""
@@ -190,7 +186,7 @@ def state(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         monkeypatch.delenv(name, raising=False)
     yield folder
     try:
-        wait_until(lambda: not links(str(folder)), 10)  # the last may be ending
+        await_true(lambda: not links(str(folder)), 10)  # the last may be ending
     finally:
         send(links(str(folder)))
 
@@ -260,7 +256,7 @@ class Tracker:
     def start(self) -> None:
         command = [sys.executable, ROOT / "rpc" / "tracker.py", "--host", self._host, "--port", str(self.address.port)]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        wait_until(self._answers)
+        await_true(self._answers)
 
     def kill(self) -> None:
         assert self._process

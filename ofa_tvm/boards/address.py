@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import re
 from dataclasses import dataclass
 
 from ofa_tvm.addresses import bracketed_host, split_address
 from ofa_tvm.boards.ssh_config import host_settings
 from ofa_tvm.errors import UsageError
+from ofa_tvm.homes import user_name
 
 SSH_PORT = 22
 _USER = re.compile(r"\w[\w.-]*")
@@ -45,7 +44,10 @@ class SshAddress:
                 " passwords have no place there: boards are reached with SSH keys"
             ) from None
         configured = host_settings(host)
-        return cls(user or configured.user or _current_user(), host, port or configured.port or SSH_PORT)
+        user = user or configured.user or user_name() or ""
+        if not user:  # as in a container whose user id is a number alone
+            raise UsageError(f"{text!r} does not say as whom: your user id has no name here; give USER@HOST")
+        return cls(user, host, port or configured.port or SSH_PORT)
 
     @property
     def known_hosts_name(self) -> str:
@@ -65,13 +67,3 @@ class SshAddress:
 def known_hosts_name(host: str, port: int) -> str:
     """How a known_hosts file names a host."""
     return host if port == SSH_PORT else f"[{host}]:{port}"
-
-
-def _current_user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # as in a container whose user id is a number alone
-        raise UsageError(
-            f"the current user, {os.getuid()}, has no name on this machine: say whose account on the board is meant,"
-            " as in USER@HOST"
-        ) from None

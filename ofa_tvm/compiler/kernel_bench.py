@@ -20,6 +20,7 @@ from ofa_tvm.compiler.templates import Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.errors import MeasurementError
 from ofa_tvm.lowering.check import check_outputs
+from ofa_tvm.measurement.device_state import warnings_before_measuring
 from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.foreign_records import foreign_cpus
@@ -36,9 +37,16 @@ _PROBLEMS_KEPT = 32
 
 @contextlib.contextmanager
 def open_bench(
-    target: Target, records: Path, tracker: str | None = None, say: Callable[[str], None] = lambda _line: None
+    target: Target,
+    records: Path,
+    tracker: str | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+    *,
+    warn_of_clocks: bool = True,
 ) -> Iterator[KernelBench]:
     """A bench on the target's devices, for as long as the context lasts; `say` is told what the user should know.
+
+    Unless `warn_of_clocks` is off, that a device's clock moves or is held down is among it.
 
     Beside the records lie the kernels' object code, which is compiled again where it is missing, and what
     MetaSchedule's search has found.
@@ -66,6 +74,9 @@ def open_bench(
         if left_aside := store.left_aside():
             say(left_aside)
         farm = stack.enter_context(open_farm(target, tracker, say))
+        if warn_of_clocks:
+            for warning in warnings_before_measuring(farm.open_devices, target):
+                say(warning)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ofa_tvm."))
         if others := foreign_cpus(store, farm.devices):
             say(

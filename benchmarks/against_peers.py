@@ -14,15 +14,11 @@ Each system runs in a process of its own and they take turns; outputs are compar
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    JsonOption,
-    RunsOption,
-    SeedOption,
-    new_app,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("against_peers")
+
 import importlib
 import os
 import tempfile
@@ -35,8 +31,10 @@ from peer_tables import peer_table, subnet_row, summary
 from provenance import load_average, machine
 from systems import OURS, PEERS, TITLES
 
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.errors import MeasurementError, UsageError
+from ofa_tvm.options import JsonOption, RunsOption, SeedOption
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.targets import load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
@@ -147,7 +145,3 @@ def _compare(entries: list[Entry], threads: int, systems: tuple[str, ...], repea
             rows.append(subnet_row(subject, kernels, found, gflops))
             bar.advance()
     return {"threads": threads, "settings": settings, "subnets": rows, **summary(rows)}
-
-
-if __name__ == "__main__":
-    run(app)

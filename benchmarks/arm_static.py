@@ -14,14 +14,11 @@ with kernel sizes 3, 5 and 7, with the parameters that the cost model chooses wh
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    JsonOption,
-    TargetOption,
-    new_app,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("arm_static")
+
 from collections import Counter
 from typing import Annotated, Any
 
@@ -34,8 +31,10 @@ from ofa_tvm.compiler.cpu_features import architecture_of
 from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, progress
 from ofa_tvm.errors import UsageError
+from ofa_tvm.options import JsonOption, TargetOption
 from ofa_tvm.reporting import Progress
 from ofa_tvm.space.architecture import EXPAND_RATIOS, KERNEL_SIZES, Architecture, Block
 from ofa_tvm.space.mobilenet_v3 import workloads
@@ -149,7 +148,3 @@ def _table(result: dict[str, Any]) -> Table:
         over = [f"{row['cycles'] / row['best_cycles']:.2f}"] if compared else []
         table.add_row(row["kernel"], str(row["count"]), tile, *figures, *shares, *over)
     return table
-
-
-if __name__ == "__main__":
-    run(app)

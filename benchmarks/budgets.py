@@ -8,15 +8,11 @@ Usage, on a profiled target::
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    JsonOption,
-    RunsOption,
-    SupernetOption,
-    new_app,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("budgets")
+
 import json
 import subprocess
 import sys
@@ -29,7 +25,9 @@ import typer
 from provenance import load_average, machine
 from rich.table import Table
 
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, say
+from ofa_tvm.options import JsonOption, RunsOption, SupernetOption
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET
 from ofa_tvm.workspace import DEFAULT_ROOT
 
@@ -92,7 +90,3 @@ def _table(result: dict[str, Any]) -> Table:
             )
         table.add_row(f"{row['budget_ms']:g}", *found, f"{row['seconds']:.0f}")
     return table
-
-
-if __name__ == "__main__":
-    run(app)

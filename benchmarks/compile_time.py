@@ -14,15 +14,11 @@ cost model picks them, which takes a part of the time of "kernels' object code".
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    JsonOption,
-    RunsOption,
-    SeedOption,
-    new_app,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("compile_time")
+
 import multiprocessing
 import signal
 import statistics
@@ -36,8 +32,10 @@ from compile_steps import IMPORTS, STEPS, build_all
 from provenance import load_average, machine
 from rich.table import Table
 
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, say
 from ofa_tvm.errors import UsageError
+from ofa_tvm.options import JsonOption, RunsOption, SeedOption
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.named import named_space
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
@@ -124,7 +122,3 @@ def _table(result: dict[str, Any]) -> Table:
         if row["step"] == STEPS[-1]:
             table.add_section()
     return table
-
-
-if __name__ == "__main__":
-    run(app)

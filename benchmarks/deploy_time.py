@@ -12,15 +12,11 @@ scale. ``python -m ofa_tvm.deploy`` is run for each, as its user would; it verif
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    JsonOption,
-    RunsOption,
-    SupernetOption,
-    new_app,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("deploy_time")
+
 import json
 import statistics
 import subprocess
@@ -35,9 +31,11 @@ import typer
 from provenance import load_average, machine
 from rich.table import Table
 
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, say
 from ofa_tvm.errors import UsageError
 from ofa_tvm.measurement.records import RecordStore, SubnetRecord
+from ofa_tvm.options import JsonOption, RunsOption, SupernetOption
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.targets import load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
@@ -118,7 +116,3 @@ def _table(result: dict[str, Any]) -> Table:
             found = (*counts, f"{row['verify_s']:.1f}", "yes" if row["verified"] else "no")
         table.add_row(f"{row['budget_ms']:g}", *found)
     return table
-
-
-if __name__ == "__main__":
-    run(app)

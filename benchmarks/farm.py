@@ -16,14 +16,11 @@ of a board that is this very machine, behind an SSH server in namespaces of its 
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    JsonOption,
-    SupernetOption,
-    new_app,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("farm")
+
 import contextlib
 import functools
 import tempfile
@@ -41,9 +38,11 @@ from provenance import load_average, machine
 
 from ofa_tvm.boards.emulated_boards import start_emulated_boards, stop_emulated_board
 from ofa_tvm.boards.emulation.requirements import require_host
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, say
 from ofa_tvm.errors import EmulationError
 from ofa_tvm.measurement.local_processes import local_processes, local_tracker
+from ofa_tvm.options import JsonOption, SupernetOption
 from ofa_tvm.space.mobilenet_v3 import all_workloads
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.targets import DeviceAccess, MeasurementProtocol, Target, emulated_variant, load_target
@@ -148,7 +147,3 @@ def _overhead(build: Build, repeats: int) -> list[dict[str, Any]]:
 def _with_key(target: Target, key: str) -> Target:
     """The same CPU as a device of its own at a tracker."""
     return target.model_copy(update={"device": DeviceAccess(kind="rpc", key=key)})
-
-
-if __name__ == "__main__":
-    run(app)

@@ -14,15 +14,11 @@ zero padding, though our kernels skip those.
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    JsonOption,
-    RunsOption,
-    SeedOption,
-    new_app,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("in_network")
+
 import os
 import tempfile
 from dataclasses import replace
@@ -33,7 +29,9 @@ import typer
 from provenance import load_average, machine
 from rich.table import Table
 
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, say
+from ofa_tvm.options import JsonOption, RunsOption, SeedOption
 from ofa_tvm.space.named import chosen_resolutions
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import load_target
@@ -175,7 +173,3 @@ def _table(result: dict[str, Any], top: int) -> Table:
 
 def _lost_us(row: dict[str, Any], peak: float) -> float:
     return float(row["us"] - 1e3 * row["mflop"] / peak)
-
-
-if __name__ == "__main__":
-    run(app)

@@ -13,15 +13,11 @@ our kernels skip those: small images with large windows show more GFLOP/s than t
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    JsonOption,
-    RunsOption,
-    SeedOption,
-    new_app,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("kernels")
+
 import os
 from collections import Counter
 from typing import Annotated, Any
@@ -30,7 +26,9 @@ import typer
 from provenance import load_average, machine
 from rich.table import Table
 
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, say
+from ofa_tvm.options import JsonOption, RunsOption, SeedOption
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.targets import load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
@@ -115,7 +113,3 @@ def _table(result: dict[str, Any]) -> Table:
             row["parameters"],
         )
     return table
-
-
-if __name__ == "__main__":
-    run(app)

@@ -14,15 +14,11 @@ MetaSchedule gets so long for the first of these subnets alone, which then takes
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    JsonOption,
-    SeedOption,
-    new_app,
-    positive_float,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("tuning")
+
 import json
 import os
 import subprocess
@@ -36,8 +32,10 @@ import typer
 from provenance import load_average, machine
 from tuning_table import tuning_table
 
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, say
 from ofa_tvm.errors import MeasurementError, UsageError
+from ofa_tvm.options import JsonOption, SeedOption, positive_float
 from ofa_tvm.space.named import chosen_resolutions
 
 _SPACE = "mobilenet_v3_w1.0"
@@ -119,7 +117,3 @@ def _status(command: list[str]) -> dict[str, Any]:
         raise MeasurementError(f"python {' '.join(command)} ended with exit code {done.returncode}")
     status: dict[str, Any] = json.loads(done.stdout)["all"]
     return status
-
-
-if __name__ == "__main__":
-    run(app)

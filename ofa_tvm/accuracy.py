@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    DryRunOption,
-    JsonOption,
-    SeedOption,
-    SupernetOption,
-    new_app,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("ofa_tvm.accuracy")
+
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +14,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.errors import UsageError
+from ofa_tvm.options import DryRunOption, JsonOption, SeedOption, SupernetOption
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
@@ -160,7 +157,3 @@ def _table(result: dict[str, Any]) -> Table:
     ):
         table.add_row(name, value)
     return table
-
-
-if __name__ == "__main__":
-    run(app)

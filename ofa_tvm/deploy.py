@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
+
+    enter("ofa_tvm.deploy")
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ofa_tvm.bundle.destination import check_destination
+from ofa_tvm.console import new_app, set_verbosity
+from ofa_tvm.display import duration, print_result, progress, say
+from ofa_tvm.options import (
+    LATENCY,
     DryRunOption,
     EmulateOption,
     JsonOption,
@@ -13,23 +29,8 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     TrackerOption,
     VerboseOption,
     chosen_target,
-    new_app,
-    positive_float,
-    run,
-    set_verbosity,
     tracker_for,
 )
-
-# isort: split
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
-from rich.table import Table
-
-from ofa_tvm.bundle.destination import check_destination
-from ofa_tvm.display import duration, print_result, progress, say
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
 from ofa_tvm.targets import Target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
@@ -54,9 +55,7 @@ app = new_app(
 @app.command()
 def deploy(
     target: TargetOption,
-    latency: Annotated[
-        float, typer.Option("--latency", help="Latency budget in milliseconds.", callback=positive_float)
-    ],
+    latency: Annotated[float, LATENCY],
     supernet: SupernetOption = DEFAULT_SUPERNET,
     tune_minutes: Annotated[
         float, typer.Option("--tune-minutes", min=0, help="Time limit of tuning a candidate's kernels that tune left.")
@@ -187,7 +186,3 @@ def _table(result: dict[str, Any]) -> Table:
     ):
         table.add_row(name, value)
     return table
-
-
-if __name__ == "__main__":
-    run(app)

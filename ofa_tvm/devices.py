@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from ofa_tvm import console  # isort: skip  # first: Ctrl-C during the imports below is one line, too
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
+
+    enter("ofa_tvm.devices")
 
 import contextlib
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ofa_tvm.console import new_app
 from ofa_tvm.device_tables import board_table, check_table, inventory_table
 from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.errors import OfaTvmError, UsageError
+from ofa_tvm.options import JsonOption, TrackerOption
 from ofa_tvm.reporting import Progress
 from ofa_tvm.targets import Target, emulated_variant, load_target
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from ofa_tvm.boards.registry import Board
     from ofa_tvm.measurement.tracker import TrackerAddress
 
-app = console.new_app(
+app = new_app(
     """Find, set up and check the devices that are measured on.
 
     A board is reached over SSH, and everything listens on loopback; docs/devices.md goes through it step by step.
@@ -49,16 +52,8 @@ RuntimeOption = Annotated[
 ]
 
 
-@app.callback()
-def runtime_only(context: typer.Context) -> None:
-    """Leave torch and TVM's compiler out of this process, unless it is to compile a kernel: they take seconds."""
-    if context.invoked_subcommand != "check":
-        os.environ["TVM_USE_RUNTIME_LIB"] = "1"
-        sys.modules["torch"] = None  # type: ignore[assignment]  # tvm_ffi imports it wherever it is
-
-
 @app.command("list")
-def list_devices(tracker: console.TrackerOption = None, as_json: console.JsonOption = False) -> None:
+def list_devices(tracker: TrackerOption = None, as_json: JsonOption = False) -> None:
     """Show the tracker's devices, free and busy, the requests that wait there, and the boards known here."""
     from ofa_tvm.boards.inventory import take_inventory
     from ofa_tvm.measurement.devices import tracker_address
@@ -74,7 +69,7 @@ def list_devices(tracker: console.TrackerOption = None, as_json: console.JsonOpt
 
 
 @app.command()
-def check(target: CheckedArgument, tracker: console.TrackerOption = None, as_json: console.JsonOption = False) -> None:
+def check(target: CheckedArgument, tracker: TrackerOption = None, as_json: JsonOption = False) -> None:
     """Look at each free device of a target: versions, CPU features, state, round trip, and a kernel's numbers.
 
     Exit code 5 if a device computes something wrong, or its CPU lacks what the target compiles for.
@@ -117,8 +112,8 @@ def setup(
         ),
     ] = None,
     start_it: Annotated[bool, typer.Option("--start/--no-start", help="Also start its server.")] = True,
-    tracker: console.TrackerOption = None,
-    as_json: console.JsonOption = False,
+    tracker: TrackerOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Install what a board needs over SSH, and start its RPC server; what is there already stays as it is.
 
@@ -149,7 +144,7 @@ def setup(
 
 
 @app.command()
-def start(board: BoardsArgument, tracker: console.TrackerOption = None, as_json: console.JsonOption = False) -> None:
+def start(board: BoardsArgument, tracker: TrackerOption = None, as_json: JsonOption = False) -> None:
     """Start the RPC servers of boards that were set up, and their links; what runs already is left alone."""
     from ofa_tvm.boards.inventory import boards_called
     from ofa_tvm.boards.lifecycle import start as start_board
@@ -160,7 +155,7 @@ def start(board: BoardsArgument, tracker: console.TrackerOption = None, as_json:
 
 
 @app.command()
-def stop(board: BoardsArgument, as_json: console.JsonOption = False) -> None:
+def stop(board: BoardsArgument, as_json: JsonOption = False) -> None:
     """Stop the RPC servers of boards and their links; emulated boards are gone then."""
     from ofa_tvm.boards.inventory import boards_called
 
@@ -174,7 +169,7 @@ def remove(
     forget: Annotated[
         bool, typer.Option("--forget", help="Also if it can't be reached: then what is on it stays there.")
     ] = False,
-    as_json: console.JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Stop boards, remove what was installed there unless another host's server uses it, and forget them."""
     from ofa_tvm.boards.inventory import boards_called
@@ -198,8 +193,8 @@ def emulate(
     runtime: Annotated[
         Literal["python", "native"], typer.Option("--runtime", help="What to install; native is much quicker.")
     ] = "native",
-    tracker: console.TrackerOption = None,
-    as_json: console.JsonOption = False,
+    tracker: TrackerOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Start emulated boards of a 64-bit Arm target and set them up over SSH. Their times mean nothing."""
     from ofa_tvm.boards.emulated_boards import start_emulated_boards
@@ -277,7 +272,3 @@ def _tracker_of(board: Board, tracker: str | None) -> TrackerAddress:
     with contextlib.suppress(UsageError):
         return tracker_address(tracker, load_target(board.target).device)
     return tracker_address(tracker)
-
-
-if __name__ == "__main__":
-    console.run(app)

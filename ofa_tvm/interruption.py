@@ -1,26 +1,21 @@
-"""Ctrl-C, SIGTERM and SIGHUP: one line and exit code 130, after every ``finally`` has run.
-
-Imported before anything that takes time, so that Ctrl-C during a command's imports is one line, too.
-"""
+"""Ctrl-C, SIGTERM and SIGHUP: one line and exit code 130, after every ``finally`` has run."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 from dataclasses import dataclass
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING
 
-from ofa_tvm.errors import EXIT_INTERRUPTED
+from ofa_tvm.streams import mute_native_code
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 INTERRUPTED = "interrupted: finished work is kept and no file is half-written; the same command can be run again"
 
-STDERR = 2
 AGAIN_S = 0.02
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -32,16 +27,19 @@ class Interruption:
     signals: int = 0
 
 
-def handle_signals() -> Interruption:
+def handle_signals(interruption: Interruption) -> None:
     """Let the first signal interrupt, the second ask for patience, and each later one interrupt the clean-up.
 
     An interruption is a KeyboardInterrupt, whatever the signal. One that Python ignores, because it came amid a
     destructor or a hook around a fork, is raised again. A signal that is ignored (``nohup``, a background job) stays
     so. Forked children get the default actions: they must neither run their parent's clean-up nor
     survive a SIGTERM in native code.
+
+    Parameters
+    ----------
+    interruption
+        Is told of each signal.
     """
-    interruption = Interruption()
-    _part_from_native_code()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         interruption.signals += 1
@@ -65,7 +63,6 @@ def handle_signals() -> Interruption:
     signal.signal(signal.SIGALRM, _interrupt_again)
     sys.unraisablehook = _note_ignored
     os.register_at_fork(after_in_child=restore)
-    return interruption
 
 
 def ignore_signals() -> None:
@@ -93,28 +90,3 @@ def _note_ignored(ignored: UnraisableHookArgs) -> None:
 
 def _interrupt_again(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def mute_native_code() -> None:
-    """Keep stderr to Python: native libraries complain there about work that an exception made them leave."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, STDERR)
-    os.close(nowhere)
-
-
-def _part_from_native_code() -> None:
-    """Give Python a descriptor of its own for stderr, so that the other can be muted."""
-    with contextlib.suppress(OSError, ValueError):  # stderr is closed
-        stream = os.fdopen(os.dup(STDERR), "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1)
-        sys.stderr = stream
-
-
-def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        sys.stderr.write(f"{INTERRUPTED}\n")
-        forget_interruption()
-        raise SystemExit(EXIT_INTERRUPTED)
-    sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = _show_uncaught

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
+
+    enter("ofa_tvm.profile")
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ofa_tvm.console import new_app, set_verbosity
+from ofa_tvm.display import print_result, progress, say
+from ofa_tvm.options import (
     DryRunOption,
     EmulateOption,
     JsonOption,
@@ -13,19 +25,8 @@ from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is 
     TrackerOption,
     VerboseOption,
     chosen_target,
-    new_app,
-    run,
-    set_verbosity,
     tracker_for,
 )
-
-# isort: split
-from typing import Annotated, Any
-
-import typer
-from rich.table import Table
-
-from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.space.named import chosen_resolutions
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
@@ -140,7 +141,3 @@ def _table(result: dict[str, Any]) -> Table:
     ):
         table.add_row(name, value)
     return table
-
-
-if __name__ == "__main__":
-    run(app)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    JsonOption,
-    RunsOption,
-    SeedOption,
-    SupernetOption,
-    TargetOption,
-    new_app,
-    positive_float,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("ofa_tvm.search")
+
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, progress
 from ofa_tvm.evolution.front import Candidate
+from ofa_tvm.options import LATENCY, JsonOption, RunsOption, SeedOption, SupernetOption, TargetOption
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.targets import load_target
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
@@ -39,9 +34,7 @@ app = new_app(
 @app.command()
 def search(
     target: TargetOption,
-    latency: Annotated[
-        float | None, typer.Option("--latency", help="Latency budget in milliseconds.", callback=positive_float)
-    ] = None,
+    latency: Annotated[float | None, LATENCY] = None,
     supernet: SupernetOption = DEFAULT_SUPERNET,
     points: Annotated[
         int, typer.Option("--points", min=2, help="Show so many subnets of the front, evenly spread; and the best.")
@@ -107,7 +100,3 @@ def _table(target: str, shown: list[Candidate], best: Candidate | None) -> Table
             f"{candidate.architecture}{mark}",
         )
     return table
-
-
-if __name__ == "__main__":
-    run(app)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    DryRunOption,
-    JsonOption,
-    SeedOption,
-    new_app,
-    positive_float,
-    run,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("ofa_tvm.train")
+
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.errors import UsageError
+from ofa_tvm.options import DryRunOption, JsonOption, SeedOption, positive_float
 from ofa_tvm.space.architecture import RESOLUTION_STEP
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.metadata import DataDescription, PhaseRecord, SupernetDescription, TrainingRecord
@@ -120,7 +117,3 @@ def _resolutions(text: str) -> tuple[int, ...]:
     if not 0 < first <= last:
         raise UsageError(f"--resolutions {text!r}: the first must be positive and not above the last")
     return tuple(range(first, last + 1, RESOLUTION_STEP))
-
-
-if __name__ == "__main__":
-    run(app)

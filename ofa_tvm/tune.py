@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from ofa_tvm.console import (  # first, so that Ctrl-C while the others load is one line too
-    DryRunOption,
-    EmulateOption,
-    JsonOption,
-    RunsOption,
-    TargetOption,
-    TrackerOption,
-    VerboseOption,
-    chosen_target,
-    new_app,
-    positive_float,
-    run,
-    set_verbosity,
-    tracker_for,
-)
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-# isort: split
+    enter("ofa_tvm.tune")
+
 import math
 import time
 from collections.abc import Mapping
@@ -27,8 +15,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from ofa_tvm.console import new_app, set_verbosity
 from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.errors import UsageError
+from ofa_tvm.options import (
+    DryRunOption,
+    EmulateOption,
+    JsonOption,
+    RunsOption,
+    TargetOption,
+    TrackerOption,
+    VerboseOption,
+    chosen_target,
+    positive_float,
+    tracker_for,
+)
 from ofa_tvm.reporting import Progress
 from ofa_tvm.space.named import chosen_resolutions, named_space
 from ofa_tvm.space.search_space import SearchSpace
@@ -238,7 +239,3 @@ def _table(result: dict[str, Any]) -> Table:
         counts = (str(row[column]) for column in ("kernels", "complete", "known", "open", "failed"))
         table.add_row(name, *counts, f"{row['covered']:.0%}", gain)
     return table
-
-
-if __name__ == "__main__":
-    run(app)

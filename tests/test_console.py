@@ -12,15 +12,19 @@ import time
 from pathlib import Path
 
 import pytest
-import typer
 
-from ofa_tvm import console, errors
+from ofa_tvm import errors
 
 REPOSITORY = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 PROBE = """
-from ofa_tvm import console, display
+if __name__ == "__main__":
+    from ofa_tvm.entry import enter
+
+    enter("probe")
+
+from ofa_tvm import console, display, options
 import os, sys, time
 from pathlib import Path
 from typing import Annotated
@@ -32,9 +36,9 @@ app = console.new_app("A probe.")
 @app.command()
 def probe(
     what: str,
-    latency: Annotated[float, typer.Option("--latency", callback=console.positive_float)] = 1.0,
-    seed: console.SeedOption = 0,
-    as_json: console.JsonOption = False,
+    latency: Annotated[float, typer.Option("--latency", callback=options.positive_float)] = 1.0,
+    seed: options.SeedOption = 0,
+    as_json: options.JsonOption = False,
 ) -> None:
     if what == "result":
         display.print_result({"name": "[bold]x[/bold]", "long": "y" * 200}, as_json)
@@ -102,9 +106,6 @@ def fork():
         os.waitpid(child, 0)
     finally:
         os.write(1, b"parent ended\\n")
-
-if __name__ == "__main__":
-    console.run(app)
 """
 
 
@@ -306,7 +307,8 @@ def test_a_forked_child_dies_of_a_signal_without_running_its_parents_clean_up(pr
 
 @pytest.mark.parametrize("slow_module", ["typer", "torch"])
 def test_ctrl_c_during_the_imports_is_one_line(start, tmp_path, slow_module):
-    (tmp_path / "slow.py").write_text("from ofa_tvm import console\nimport torch\n")
+    entering = 'if __name__ == "__main__":\n    from ofa_tvm.entry import enter\n    enter("slow")\n'
+    (tmp_path / "slow.py").write_text(f"{entering}import torch\n")
     (tmp_path / f"{slow_module}.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
     command = start(sys.executable, "-m", "slow")
     assert command.stdout.readline() == "ready\n"
@@ -378,10 +380,3 @@ def test_an_interruption_amid_a_bar_is_told_and_native_code_is_not_heard(on_term
     assert command.wait(timeout=60) == 130
     assert "interrupted: " in shown
     assert "complains" not in shown
-
-
-def test_positive_float_takes_what_is_positive():
-    assert console.positive_float(0.5) == 0.5
-    assert console.positive_float(None) is None
-    with pytest.raises(typer.BadParameter):
-        console.positive_float(float("inf"))

@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ofa_tvm"
-FOUNDATION = ("errors", "reporting", "names", "schema_errors", "files", "locks", "cpuinfo", "space", "targets")
+FOUNDATION = (
+    "errors",
+    "light_tvm",
+    "reporting",
+    "names",
+    "schema_errors",
+    "files",
+    "locks",
+    "cpuinfo",
+    "space",
+    "targets",
+)
 # A bundle says what it is by itself, so what writes one comes after it.
 STAGES = (
     "supernet",
@@ -27,7 +38,7 @@ STAGES = (
     "bundle",
     "deployment",
 )
-COMMAND_SUPPORT = ("interruption", "display", "device_tables", "console", "workspace")
+COMMAND_SUPPORT = ("streams", "interruption", "display", "device_tables", "options", "console", "workspace", "entry")
 COMMANDS = ("train", "accuracy", "tune", "profile", "search", "deploy", "devices", "report")
 RANKS = {name: rank for rank, name in enumerate((*FOUNDATION, *STAGES, *COMMAND_SUPPORT, *COMMANDS))}
 LAST = max(RANKS.values())

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from ofa_tvm import console  # isort: skip  # first: Ctrl-C during the imports below is one line, too
+if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the imports below run
+    from ofa_tvm.entry import enter
 
-import os
+    enter("ofa_tvm.bundle.__main__")
+
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, say
 from ofa_tvm.errors import UsageError
+from ofa_tvm.options import EmulateOption, JsonOption, TrackerOption, chosen_target, tracker_for
 
-app = console.new_app(
+app = new_app(
     "Verify, run and show bundles, with nothing but TVM's runtime.",
     "python -m ofa_tvm.bundle verify out/rasp4-30ms",
     "python -m ofa_tvm.bundle verify out/rasp4-30ms --target rasp4",
@@ -35,21 +39,15 @@ OnTarget = Annotated[
 Top = Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")]
 
 
-@app.callback()
-def runtime_only() -> None:
-    """Leave TVM's compiler out of this process: the bundle must not need it."""
-    os.environ["TVM_USE_RUNTIME_LIB"] = "1"
-
-
 @app.command()
 def verify(
     directory: Directory,
     files_only: FilesOnly = False,
     repeats: Repeats = 0,
     target: OnTarget = None,
-    tracker: console.TrackerOption = None,
-    emulate: console.EmulateOption = False,
-    as_json: console.JsonOption = False,
+    tracker: TrackerOption = None,
+    emulate: EmulateOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Prove that a bundle is whole, runs here or on a device, and meets its budget; exit code 2 if not."""
     from ofa_tvm.bundle.files import check_files
@@ -68,8 +66,8 @@ def verify(
     else:
         from ofa_tvm.bundle.verify_on_device import verify_on_device
 
-        device_target = console.chosen_target(target, emulate, tracker)
-        with console.tracker_for(device_target, emulate, tracker) as address:
+        device_target = chosen_target(target, emulate, tracker)
+        with tracker_for(device_target, emulate, tracker) as address:
             report = verify_on_device(directory, device_target, address, say)
     emulated = _EMULATED * report.emulated
     rows = {
@@ -85,7 +83,7 @@ def verify(
 
 
 @app.command()
-def run(directory: Directory, image: Image, top: Top = 5, as_json: console.JsonOption = False) -> None:
+def run(directory: Directory, image: Image, top: Top = 5, as_json: JsonOption = False) -> None:
     """Classify an image."""
     from ofa_tvm.bundle.runner import BundleRunner
 
@@ -96,7 +94,7 @@ def run(directory: Directory, image: Image, top: Top = 5, as_json: console.JsonO
 
 
 @app.command()
-def show(directory: Directory, as_json: console.JsonOption = False) -> None:
+def show(directory: Directory, as_json: JsonOption = False) -> None:
     """Show what a bundle is, from its manifest alone."""
     from ofa_tvm.bundle.manifest import read_manifest
     from ofa_tvm.space.architecture import Architecture
@@ -124,7 +122,3 @@ def _table(title: str, rows: dict[str, Any]) -> Table:
     for name, value in rows.items():
         table.add_row(name, str(value))
     return table
-
-
-if __name__ == "__main__":
-    console.run(app)

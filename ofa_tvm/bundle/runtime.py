@@ -1,17 +1,11 @@
-"""TVM's runtime without torch.
-
-tvm_ffi 0.1.14 imports torch whenever it is installed, as a work-around for Windows (`tvm_ffi/__init__.py`),
-and has no switch against it. That costs seconds and hundreds of megabytes, and a bundle must not depend on it.
-"""
+"""TVM's runtime without torch, which a bundle must not depend on."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ofa_tvm.errors import InvalidBundleError
+from ofa_tvm.light_tvm import torch_absent
 
 Float32Array = npt.NDArray[np.float32]
 
 THREADS_VARIABLE = "TVM_NUM_THREADS"
 
 log = logging.getLogger(__name__)
-
-_importing = threading.Lock()
 
 
 def load_main(library: Path, threads: int = 1) -> Callable[[Float32Array], Float32Array]:
@@ -46,7 +39,7 @@ def load_main(library: Path, threads: int = 1) -> Callable[[Float32Array], Float
     """
     if threads > 1:
         _set_threads(library, threads)
-    with _torch_absent():
+    with torch_absent():
         import tvm.runtime
         from tvm.runtime.vm import VirtualMachine
     try:
@@ -82,25 +75,6 @@ def _set_threads(library: Path, threads: int) -> None:
             THREADS_VARIABLE,
             given,
         )
-
-
-@contextlib.contextmanager
-def _torch_absent() -> Iterator[None]:
-    """Let ``import torch`` fail inside, as if it were not installed; no effect once torch is loaded.
-
-    None in ``sys.modules`` is the import system's documented way to say that a module is not there. It holds for the
-    whole process: threads in here take turns, so that none lets torch in again while another still imports TVM, and
-    a thread that imports torch meanwhile fails.
-    """
-    with _importing:
-        if "torch" in sys.modules:
-            yield
-            return
-        sys.modules["torch"] = None  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            del sys.modules["torch"]
 
 
 def _last_line(error: Exception) -> str:

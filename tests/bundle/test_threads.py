@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-import threading
 
 import pytest
 from tvm import relax
@@ -66,22 +64,3 @@ def test_the_readmes_example_runs_on_as_many_threads(bundle, forge, monkeypatch,
     (bundle / "example.py").write_text(f"{bare}{example}\nassert tvm.runtime.num_threads() == 2\n")
     ran = command("example.py", image, cwd=bundle)
     assert ran.returncode == 0, ran.stderr
-
-
-def test_torch_stays_out_until_each_first_load_has_ended(monkeypatch):
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
-    first_has_ended, found = threading.Event(), []
-
-    def second():
-        with runtime._torch_absent():
-            first_has_ended.wait(10)
-            found.append(sys.modules.get("torch", "free to import"))
-
-    with runtime._torch_absent():
-        other = threading.Thread(target=second)
-        other.start()
-        other.join(0.2)  # let it come in, if it can
-    first_has_ended.set()
-    other.join(10)
-    assert found == [None]
-    assert "torch" not in sys.modules

@@ -1,0 +1,81 @@
+"""The standard streams of a command, whichever of them are closed, full, or shared with native code."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from typing import TextIO
+
+from ofa_tvm.errors import OutputError
+
+STDERR = 2
+
+
+def prepare_streams() -> None:
+    """Give the process the three standard streams that everything in it may rely on.
+
+    A closed one would give its number to the next file that is opened, and whatever is printed would end there.
+    Nothing is read without stdin, and without stderr the exit code says enough: both become the null device.
+
+    Raises
+    ------
+    OutputError
+        stdout is closed: better known before the work than after it.
+    """
+    closed = [descriptor for descriptor in range(3) if not _is_open(descriptor)]
+    for descriptor in closed:
+        os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        os.set_inheritable(descriptor, True)
+        if descriptor == STDERR:
+            sys.stderr = open(STDERR, "w", closefd=False)  # noqa: SIM115
+    _part_from_native_code()
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+        raise OutputError("stdout is closed: the result has nowhere to go; send it to /dev/null if nobody needs it")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode is no reason to lose a result
+
+
+def last_line(text: str) -> None:
+    """Say a last line on stderr: whatever native objects log when all lets go of them would only blur it."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(" ".join(text.split()) + "\n")
+        sys.stderr.flush()
+        send_nowhere(sys.stderr)
+        mute_native_code()
+
+
+def mute_native_code() -> None:
+    """Keep stderr to Python: native libraries complain there about work that an exception made them leave."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, STDERR)
+    os.close(nowhere)
+
+
+def send_nowhere(stream: TextIO) -> None:
+    """Let what this process, native code included, still writes to a standard stream vanish."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def abandon_broken_stdout() -> None:
+    """If stdout can't be written any more, let the interpreter's own flush at exit go nowhere."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        send_nowhere(sys.stdout)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _part_from_native_code() -> None:
+    """Give Python a descriptor of its own for stderr, so that the other can be muted."""
+    encoding = sys.stderr.encoding
+    sys.stderr = os.fdopen(os.dup(STDERR), "w", encoding=encoding, errors="backslashreplace", buffering=1)

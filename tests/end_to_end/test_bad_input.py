@@ -79,7 +79,9 @@ def test_a_target_file_of_ones_own(commands, supernet):
 
 @pytest.mark.parametrize("latency", ["-1", "0,1", "30 parsecs"])
 def test_a_budget_that_is_none(deploy, latency):
-    deploy(latency=latency).fails(2, f"'--latency': {latency!r} is no latency", "70us", "python -m ofa_tvm.deploy --help")
+    deploy(latency=latency).fails(
+        2, f"'--latency': {latency!r} is no latency", "70us", "python -m ofa_tvm.deploy --help"
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def refreshed(saved: LatencyPredictor, history: SubnetHistory, say: Say) -> Late
     measured, kernels_ms = history.measured(), history.schedules.latencies_ms
     tuned = bool(kernels_ms) and kernels_ms != saved.kernel_latencies_ms
     if len(measured) > saved.subnets or (tuned and len(measured) == saved.subnets):
-        say(f"the latency predictor learns from {len(measured)} measured subnets; profile had {saved.subnets}")
+        say(f"the latency predictor is fitted anew, to {len(measured)} measured subnets; profile had {saved.subnets}")
         latencies_ms = [measurement.median_ms for measurement in measured.values()]
         return LatencyPredictor.fit(saved.space, list(measured), latencies_ms, kernels_ms, saved.seed)
     if tuned:

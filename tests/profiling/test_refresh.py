@@ -64,7 +64,7 @@ def test_subnets_measured_since_are_learnt_from_and_told(bench: KernelBench) -> 
     learnt = refreshed(saved, history_of(bench), said.append)
     assert learnt.subnets == 13
     assert learnt.predict([NEW])[0] > before_ms
-    assert said == ["the latency predictor learns from 13 measured subnets; profile had 12"]
+    assert said == ["the latency predictor is fitted anew, to 13 measured subnets; profile had 12"]
 
 
 def test_a_miss_is_not_repeated(bench: KernelBench) -> None:

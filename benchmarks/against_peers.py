@@ -20,7 +20,6 @@ if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the im
     enter("against_peers")
 
 import importlib
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +31,7 @@ from provenance import load_average, machine
 from systems import OURS, PEERS, TITLES
 
 from ofa_tvm.console import new_app
+from ofa_tvm.cpuinfo import usable_cpus
 from ofa_tvm.display import print_result, progress, say
 from ofa_tvm.errors import MeasurementError, UsageError
 from ofa_tvm.options import JsonOption, RunsOption, SeedOption
@@ -70,7 +70,7 @@ def against_peers(
         if bundles:
             groups = _bundles(bundles, supernet or DEFAULT_SUPERNET, Path(name))
         else:
-            counts = threads or sorted({1, len(os.sched_getaffinity(0))})
+            counts = threads or sorted({1, usable_cpus()})
             groups = _compiled(supernet, runs, subnets, counts, seed, Path(name))
         results = [_compare(group, count, systems, repeats) for count, group in groups]
     result = {

@@ -66,6 +66,7 @@ def build_all(
     import tvm  # noqa: F401
 
     from ofa_tvm.compiler import library
+    from ofa_tvm.compiler.identity import identity_of
     from ofa_tvm.compiler.kernels import KernelObjects
     from ofa_tvm.compiler.schedules import Schedules
     from ofa_tvm.compiler.toolchain import Toolchain
@@ -79,7 +80,7 @@ def build_all(
     network = Supernet(named_space(space))
     target = load_target("local")
     toolchain = Toolchain.of(target)
-    schedules = Schedules(RecordStore(records), target.name, toolchain.machine)
+    schedules = Schedules(RecordStore(records, identity_of(target, toolchain)), toolchain.machine)
     objects = KernelObjects(toolchain.tvm_target, toolchain.machine, kernels)
     clock = Clock()
     # What happens inside `compile_subnet` is timed from outside: this process does nothing else.

@@ -34,7 +34,7 @@ from rich.table import Table
 from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, say
 from ofa_tvm.errors import UsageError
-from ofa_tvm.measurement.records import RecordStore, SubnetRecord
+from ofa_tvm.measurement.records import SubnetRecord, read_records
 from ofa_tvm.options import JsonOption, RunsOption, SupernetOption
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.targets import load_target
@@ -71,8 +71,8 @@ def deploy_time(
 
 
 def _budgets_ms(records: Path, target: str, count: int) -> list[float]:
-    store = RecordStore(records)
-    found = [r.measurement.median_ms for r in store.of_type(SubnetRecord) if r.target == target and r.measurement]
+    subnets = [record for record in read_records(records) if isinstance(record, SubnetRecord)]
+    found = [r.measurement.median_ms for r in subnets if r.target == target and r.measurement]
     if not found:
         raise UsageError(f"{records} has no subnet of {target}; run python -m ofa_tvm.profile --target {target} first")
     inner = np.geomspace(min(found), max(found), count + 2)[1:-1]

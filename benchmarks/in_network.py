@@ -65,6 +65,7 @@ def in_network(
     from subjects import chosen_architectures, chosen_space, chosen_supernet, write_subjects
     from systems.loaded import MODEL, sample_image
 
+    from ofa_tvm.compiler.identity import identity_of
     from ofa_tvm.compiler.schedules import Schedules
     from ofa_tvm.compiler.toolchain import Toolchain
     from ofa_tvm.measurement.records import RecordStore
@@ -76,7 +77,8 @@ def in_network(
     architecture = replace(architecture, resolution=resolution or architecture.resolution)
     target = load_target("local").model_copy(update={"threads": 1})
     toolchain = Toolchain.of(target)
-    schedules = Schedules(RecordStore(Workspace(runs, target.name, "").records), target.name, toolchain.machine)
+    store = RecordStore(Workspace(runs, target.name, "").records, identity_of(target, toolchain))
+    schedules = Schedules(store, toolchain.machine)
     load_before = load_average()
     say(f"compiling {architecture}")
     with tempfile.TemporaryDirectory(prefix="ofa_tvm.") as name:

@@ -17,6 +17,7 @@ from libraries import tuned_kernels
 from peak import Peak
 from system_worker import sample_ms
 
+from ofa_tvm.compiler.identity import identity_of
 from ofa_tvm.compiler.kernel_check import reference_inputs
 from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.linking import link_library
@@ -37,11 +38,11 @@ class KernelTimer:
 
     def __init__(self, target: Target, records: Path, kernels: list[Workload]) -> None:
         toolchain = Toolchain.of(target)
-        store = RecordStore(records)
+        store = RecordStore(records, identity_of(target, toolchain))
         self._machine = toolchain.machine
         self._kernels = kernels
-        self._schedules = Schedules(store, target.name, toolchain.machine)
-        self._tuned = tuned_kernels(store, target.name)
+        self._schedules = Schedules(store, toolchain.machine)
+        self._tuned = tuned_kernels(store)
         self._folder = tempfile.TemporaryDirectory(prefix="ofa_tvm.")
         objects = KernelObjects(toolchain.tvm_target, toolchain.machine).get(kernels, self._schedules)
         library = Path(self._folder.name) / "kernels.so"

@@ -15,6 +15,7 @@ from ofa_tvm.bundle.files import load_sample
 from ofa_tvm.bundle.manifest import LIBRARY as BUNDLE_LIBRARY
 from ofa_tvm.bundle.manifest import SAMPLE_INPUT, Manifest
 from ofa_tvm.bundle.runner import BundleRunner
+from ofa_tvm.compiler.identity import identity_of
 from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.library import compile_subnet
 from ofa_tvm.compiler.schedules import Schedules
@@ -51,8 +52,9 @@ def write_bundle_subject(bundle: Path, supernet: SupernetFolder, root: Path) -> 
 
 def compile_subjects(subjects: list[Subject], target: Target, records: Path, name: str = LIBRARY) -> list[str]:
     """Write each subject's library with the best kernels among `records`; where their parameters come from."""
-    store, toolchain = RecordStore(records), Toolchain.of(target)
-    schedules = Schedules(store, target.name, toolchain.machine)
+    toolchain = Toolchain.of(target)
+    store = RecordStore(records, identity_of(target, toolchain))
+    schedules = Schedules(store, toolchain.machine)
     objects = KernelObjects(toolchain.tvm_target, toolchain.machine)
     found = []
     for subject in subjects:
@@ -65,22 +67,22 @@ def compile_subjects(subjects: list[Subject], target: Target, records: Path, nam
             objects,
         )
         compiled.export(subject.folder / name)
-        found.append(provenance_of_kernels(store, target.name, compiled.workloads))
+        found.append(provenance_of_kernels(store, compiled.workloads))
     return found
 
 
-def provenance_of_kernels(store: RecordStore, target: str, kernels: Iterable[Workload]) -> str:
+def provenance_of_kernels(store: RecordStore, kernels: Iterable[Workload]) -> str:
     """How many of some kernels, each counted once, are tuned."""
     distinct = set(kernels)
-    tuned = len(distinct & tuned_kernels(store, target))
+    tuned = len(distinct & tuned_kernels(store))
     return f"{tuned} of {len(distinct)} tuned" if tuned else "modelled"
 
 
-def tuned_kernels(store: RecordStore, target: str) -> set[Workload]:
+def tuned_kernels(store: RecordStore) -> set[Workload]:
     """Those of which at least two candidates were measured."""
     candidates: dict[Workload, set[str]] = {}
     for record in store.of_type(KernelRecord):
-        if record.target == target and record.measurement:
+        if record.measurement:
             candidates.setdefault(record.workload, set()).add(json.dumps(record.parameters, sort_keys=True))
     return {workload for workload, found in candidates.items() if len(found) > 1}
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 import ofa_tvm
+from ofa_tvm.cpuinfo import usable_cpus
 from ofa_tvm.measurement.devices import cpu_model
 
 
@@ -24,7 +25,7 @@ def machine() -> dict[str, object]:
     """CPU, its number here, versions and date, as plain JSON values."""
     return {
         "cpu": cpu_model(),
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": usable_cpus(),
         "versions": {
             "ofa_tvm": ofa_tvm.__version__,
             "python": platform.python_version(),

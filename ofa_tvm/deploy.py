@@ -74,7 +74,7 @@ def deploy(
     device_target, folder = chosen_target(target, emulate, tracker), find_supernet(supernet)
     workspace = Workspace(runs, device_target.name, folder.metadata.name)
     order = Order(
-        device_target, folder, latency, workspace.records, workspace.latency_predictor,
+        device_target, folder, latency, runs, workspace.records, workspace.latency_predictor,
         out or workspace.bundle(latency), overwrite, tune_minutes, max_attempts, seed,
     )  # fmt: skip
     TERMINAL.say(_plan(order))

@@ -37,12 +37,12 @@ def print_result(values: Mapping[str, Any], as_json: bool, table: Table | None =
     values
         The result as plain JSON values.
     as_json
-        Print `values` as JSON.
+        Print `values` as JSON, which knows no NaN and no infinity: these are null there.
     table
         What to print otherwise; a row for each of `values` if there is none.
     """
     shown = _rows(values) if table is None else table
-    sys.stdout.write(json.dumps(values, indent=2) + "\n" if as_json else _render(shown))
+    sys.stdout.write(json.dumps(_finite(values), indent=2) + "\n" if as_json else _render(shown))
     sys.stdout.flush()
 
 
@@ -138,6 +138,14 @@ def _render(table: Table) -> str:
         table.title = None
     console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _rows(values: Mapping[str, Any]) -> Table:

@@ -123,7 +123,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     Raises
     ------
     InvalidRecordError
-        A line other than the last is not a JSON object.
+        A line other than the last is not a JSON object; one with NaN or Infinity is none.
     """
     if not path.exists():
         return []
@@ -131,13 +131,36 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
+        except NotANumberError as error:
+            raise InvalidRecordError(f"{path}, line {number}: {error}; remove the line or the file") from error
         except ValueError:
             record = None
         if not isinstance(record, dict):
             raise InvalidRecordError(f"{path}, line {number}: not a JSON object; remove the line or the file")
         records.append(record)
     return records
+
+
+class NotANumberError(ValueError):
+    """A constant of Python's JSON that is none of JSON's."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says; Python would read NaN and Infinity, too.
+
+    Raises
+    ------
+    NotANumberError
+        It holds such a constant.
+    ValueError
+        It is no JSON.
+    """
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise NotANumberError(f"holds {constant}, which is no number")
 
 
 def sha256(path: Path) -> str:

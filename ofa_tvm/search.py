@@ -50,7 +50,7 @@ def search(
     name = chosen.name
     workspace = Workspace(runs, name, folder.metadata.name)
     workspace.check_profiled(f"--target {target}")
-    predictors = load_predictors(chosen, folder, workspace.records, workspace.latency_predictor, TERMINAL.say)
+    predictors = load_predictors(chosen, folder, runs, workspace.records, workspace.latency_predictor, TERMINAL.say)
     front = find_front(predictors, latency, seed, TERMINAL)
     best = front.best_under(latency, name)[0] if latency is not None else None
     shown = _spread(list(front), points)

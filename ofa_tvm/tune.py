@@ -179,14 +179,15 @@ def _status(
     settings: TuningSettings,
 ) -> dict[str, Any]:
     from ofa_tvm.compiler.cold_weights import Rotations
+    from ofa_tvm.compiler.identity import identity_of
     from ofa_tvm.compiler.toolchain import Toolchain
     from ofa_tvm.compiler.tuning_search import Searches
     from ofa_tvm.compiler.tuning_status import tuning_status
     from ofa_tvm.measurement.records import RecordStore
 
     toolchain = Toolchain.of(target)
-    store, rotations = RecordStore(workspace.records), Rotations.on(target, toolchain)
-    searches = Searches(store, target.name, toolchain.machine, rotations, settings)
+    store, rotations = RecordStore(workspace.records, identity_of(target, toolchain)), Rotations.on(target, toolchain)
+    searches = Searches(store, toolchain.machine, rotations, settings)
     every = _all_uses(uses)
     kinds = {kind: {w: count for w, count in every.items() if w.kind == kind} for kind in {w.kind for w in every}}
     return {

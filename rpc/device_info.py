@@ -61,7 +61,7 @@ def device_info(root: Path = Path("/")) -> str:
             "machine": platform.machine(),
             "cpu_model": _cpu_model(cpu),
             "cpu_features": next((value.split() for name, value in cpu if name in ("flags", "Features")), []),
-            "cores": os.cpu_count(),
+            "cores": len(os.sched_getaffinity(0)),  # those the server was given, such as by taskset
             "memory_total_mib": _thousandths(memory.get("MemTotal"), 1024),
             "memory_available_mib": _thousandths(memory.get("MemAvailable"), 1024),
             "temperature_c": _temperature(root),

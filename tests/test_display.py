@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 
 from ofa_tvm import display
@@ -22,3 +25,10 @@ def test_progress_in_a_pipe_estimates_from_what_this_run_did(monkeypatch, capsys
 )
 def test_durations_are_for_people(seconds, text):
     assert display.duration(seconds) == text
+
+
+def test_json_for_other_programs_holds_no_constants_of_python(capsys):
+    values = {"a": math.nan, "rows": [{"b": math.inf}, (-math.inf, 1.5)], "c": 2, "d": "NaN"}
+    display.print_result(values, as_json=True)
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert printed == {"a": None, "rows": [{"b": None}, [None, 1.5]], "c": 2, "d": "NaN"}

@@ -138,6 +138,11 @@ def _check_state(report: DeviceReport, info: DeviceInfo, target: Target) -> None
         )
     if info.cores is not None and info.cores < target.threads:
         report.problems.append(f"{info.cores} cores for kernels of {target.threads} threads")
+    elif info.cores is not None and info.cores < (target.cpu.cores or 0) and not report.emulated:
+        report.problems.append(
+            f"its server may use {info.cores} cores, a {target.name} has {target.cpu.cores}; are some off, or is it "
+            "another board?"
+        )
 
 
 def _check_kernel(report: DeviceReport, device: Device, target: Target, bench: KernelBench) -> None:
@@ -145,6 +150,7 @@ def _check_kernel(report: DeviceReport, device: Device, target: Target, bench: K
         trips_ms = device.round_trips_ms(ROUND_TRIPS)
         report.round_trip_ms = statistics.median(trips_ms) if trips_ms else None
         report.kernel_error = bench.prove(device)
+        device.warm_up(bench.reference, target.measurement)
         report.kernel_ms = statistics.median(device.time(bench.reference, target.measurement))
     except (MeasurementError, NumericalMismatchError) as error:
         report.unfit(str(error))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ofa_tvm.bundle.manifest import LIBRARY, Manifest
-from ofa_tvm.cpuinfo import cpu_features_of
+from ofa_tvm.cpuinfo import LINUX_FLAGS, cpu_features_of
 from ofa_tvm.errors import InvalidBundleError
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -15,15 +15,15 @@ _CPUINFO = Path("/proc/cpuinfo")
 # ELF's e_machine (the System V ABI's registry) by the name that uname gives the architecture.
 _ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 164: "hexagon", 183: "aarch64", 243: "riscv64"}
 
-# Vector extensions that a code generator reaches for in a float network, by LLVM's name, with Linux's flag.
+# Vector extensions that a code generator reaches for in a float network, by LLVM's name.
 # Only those that every kernel in use reports: a flag that an old kernel does not know must not refuse a bundle.
 # What is not here, the trial run finds out (`ofa_tvm.bundle.trial`).
-_LINUX_FLAGS = {
-    **{name: name for name in ("avx", "avx2", "fma", "f16c")},
-    **{name: name for name in ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")},
-    **{"sse4.1": "sse4_1", "sse4.2": "sse4_2", "avx512vnni": "avx512_vnni", "avx512bf16": "avx512_bf16"},
-    **{"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp", "sve": "sve", "sve2": "sve2", "i8mm": "i8mm"},
-}
+_VECTOR_EXTENSIONS = {
+    "x86_64": ("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vnni",
+               "avx512bf16", "sse4.1", "sse4.2"),
+    "aarch64": ("neon", "dotprod", "fullfp16", "sve", "sve2", "i8mm"),
+}  # fmt: skip
+_LINUX_FLAGS = {name: LINUX_FLAGS[cpu][name] for cpu, names in _VECTOR_EXTENSIONS.items() for name in names}
 
 
 def vector_features(llvm_features: Iterable[str]) -> tuple[str, ...]:

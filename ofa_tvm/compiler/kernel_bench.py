@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ofa_tvm.compiler.cold_weights import Rotations
+from ofa_tvm.compiler.identity import identity_of
 from ofa_tvm.compiler.kernel_check import REFERENCE as REFERENCE
 from ofa_tvm.compiler.kernel_check import Float32Array, reference_inputs, reference_outputs
 from ofa_tvm.compiler.kernel_libraries import KernelLibraries, KernelLibrary, Kernels
@@ -25,7 +26,7 @@ from ofa_tvm.measurement.foreign_records import foreign_cpus
 from ofa_tvm.measurement.job import KernelJob, RunsKernels
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome, host_versions, now
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
-from ofa_tvm.measurement.turn import turn
+from ofa_tvm.measurement.turn import turn, turn_on_this_host
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import MeasurementProtocol, Target
 
@@ -55,13 +56,18 @@ def open_bench(
     """
     toolchain = Toolchain.of(target)
     objects = KernelObjects(toolchain.tvm_target, toolchain.machine, records.parent / "kernels")
-    searched = records.parent / "metaschedule"
+    identity = identity_of(target, toolchain)
+    searched = records.parent / "metaschedule" / identity.digest
     with contextlib.ExitStack() as stack:
+        if target.device.kind == "local":
+            stack.enter_context(turn_on_this_host(say))
         stack.enter_context(turn(records, say))
-        store = RecordStore(records)
+        store = RecordStore(records, identity)
+        if left_aside := store.left_aside():
+            say(left_aside)
         farm = stack.enter_context(open_farm(target, tracker, say))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ofa_tvm."))
-        if others := foreign_cpus(store, target.name, farm.devices):
+        if others := foreign_cpus(store, farm.devices):
             say(
                 f"{records} has latencies of {' and '.join(others)}, which are compared with those of {farm.name}; "
                 "give --runs another folder to begin anew"
@@ -119,7 +125,7 @@ class KernelBench:
     def measured(self, workload: Workload, parameters: Parameters) -> bool:
         """Whether this kernel has a record on the target, a failed one included."""
         cold = self.rotations.of(workload) is not None
-        return self.store.kernel(self.target.name, workload, parameters.to_dict(), cold_weights=cold) is not None
+        return self.store.kernel(workload, parameters.to_dict(), cold_weights=cold) is not None
 
     def measure(
         self,

@@ -16,16 +16,14 @@ from tvm.target.codegen import (
     llvm_get_system_triple,
 )
 
-from ofa_tvm.compiler.cpu_features import (
-    LINUX_FLAGS,
-    architecture_of,
-    triple_of,
-    unsupported_features,
-)
-from ofa_tvm.cpuinfo import cpu_features_of
+from ofa_tvm.compiler.cpu_features import architecture_of, triple_of, unsupported_features
+from ofa_tvm.cpuinfo import LINUX_FLAGS, cpu_features_of
 from ofa_tvm.errors import CompileError, InvalidTargetError
 from ofa_tvm.names import nearest
 from ofa_tvm.space.workload import Workload
+
+KINDS = ("llvm",)
+"""Of TVM's targets those that there is a toolchain for."""
 
 SHARED_MACS = 300_000
 
@@ -123,15 +121,18 @@ def resolve_tvm_target(spec: Mapping[str, Any] | Literal["host"], threads: int) 
     Raises
     ------
     InvalidTargetError
-        TVM does not accept the target.
+        Its kind is none of `KINDS`, or TVM does not accept the target.
     """
     options = _host() if spec == "host" else dict(spec)
+    if (kind := options.get("kind")) not in KINDS:
+        was = "missing" if kind is None else f"{kind!r} is none that is compiled for"
+        raise InvalidTargetError(f"tvm_target.kind: {was}; today these are: {', '.join(KINDS)}")
     try:
         target = Target({**options, "num-cores": threads})
     except (ValueError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InvalidTargetError(f"TVM does not accept tvm_target {options}: {reason}") from error
-    if spec != "host" and target.kind.name == "llvm" and architecture_of(target) in LINUX_FLAGS:
+    if spec != "host" and architecture_of(target) in LINUX_FLAGS:
         _check_names(target)
     return target
 

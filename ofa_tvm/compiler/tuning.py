@@ -66,7 +66,7 @@ class Tuner:
     ) -> None:
         self.uses = uses
         machine = bench.toolchain.machine
-        self.searches = Searches(bench.store, bench.target.name, machine, bench.rotations, settings or TuningSettings())
+        self.searches = Searches(bench.store, machine, bench.rotations, settings or TuningSettings())
         self.complete = {workload for workload in uses if self.searches.is_complete(workload)}
         self.recorded = 0
         self._bench = bench

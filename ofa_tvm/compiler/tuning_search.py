@@ -17,7 +17,9 @@ from ofa_tvm.compiler.cold_weights import Rotations
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.recorded import parameters_of
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
+from ofa_tvm.measurement.protocol import Measurement
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.measurement.speeds import Speeds
 from ofa_tvm.space.workload import Workload
 
 FINALISTS = 3
@@ -47,7 +49,7 @@ class TuningSettings:
 
 @dataclass(slots=True)
 class _Known:
-    """Median latencies by parameters, None for what failed."""
+    """Median latencies by parameters, as on the slowest device (`Speeds`); None for what failed."""
 
     screened: dict[Parameters, float | None] = field(default_factory=dict)
     measured: dict[Parameters, float | None] = field(default_factory=dict)
@@ -79,17 +81,16 @@ class Searches:
     Parameters
     ----------
     store
-        Records of the target of this name; those of kernels count that were measured as `rotations` has it.
+        Records of the target; those of kernels count that were measured as `rotations` has it.
     """
 
-    def __init__(
-        self, store: RecordStore, target: str, machine: Machine, rotations: Rotations, settings: TuningSettings
-    ) -> None:
+    def __init__(self, store: RecordStore, machine: Machine, rotations: Rotations, settings: TuningSettings) -> None:
         self._store = store
-        self._target = target
         self._machine = machine
         self._rotations = rotations
         self._settings = settings
+        self._speeds = Speeds()
+        self._outcomes: defaultdict[Workload, dict[tuple[Parameters, bool], Measurement | None]] = defaultdict(dict)
         self._known: defaultdict[Workload, _Known] = defaultdict(_Known)
         self._candidates: dict[Workload, list[Parameters]] = {}
         self._plans: defaultdict[Workload, dict[Workload, list[Parameters]]] = defaultdict(dict)  # by kin
@@ -99,21 +100,22 @@ class Searches:
 
     def refresh(self) -> None:
         """Read the records that are new."""
+        for record in itertools.islice(self._store, self._seen, None):
+            self._speeds.learn(record.measurement)
         touched = set()
         for record in itertools.islice(self._store, self._seen, None):
-            if not isinstance(record, KernelRecord) or record.target != self._target:
+            if not isinstance(record, KernelRecord):
                 continue
             if record.cold_weights != (self._rotations.of(record.workload) is not None):
                 continue
             parameters = parameters_of(record)
             if parameters is None:
                 continue
-            known = self._known[record.workload]
-            outcomes = known.screened if record.screening else known.measured
-            outcomes[parameters] = None if record.measurement is None else record.measurement.median_ms
+            self._outcomes[record.workload][parameters, record.screening] = record.measurement
             touched.add(record.workload)
         self._seen = len(self._store)
         for workload in touched:
+            self._known[workload] = self._compare(workload)
             self._note_whether_settled(workload)
 
     def candidates(self, workload: Workload) -> list[Parameters]:
@@ -175,6 +177,14 @@ class Searches:
     def measured_ms(self, workload: Workload) -> float | None:
         """Of the fastest parameters measured by the whole protocol, which the kernel is compiled with."""
         return min(filter(None, self._known[workload].measured.values()), default=None)
+
+    def _compare(self, workload: Workload) -> _Known:
+        """All that was measured of a kernel, by what is known of the devices' speeds now."""
+        known = _Known()
+        for (parameters, screening), measurement in self._outcomes[workload].items():
+            latencies_ms = known.screened if screening else known.measured
+            latencies_ms[parameters] = None if measurement is None else self._speeds.comparable_ms(measurement)
+        return known
 
     def _plan(self, workload: Workload) -> Iterator[Parameters]:
         """Candidates in the order in which to screen them, without repetition."""

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from typing import Any, TypeVar
 
+from ofa_tvm.cpuinfo import usable_cpus
 from ofa_tvm.errors import CompileError
 
 Item = TypeVar("Item")
@@ -30,7 +31,7 @@ def map_in_workers(
     describe: Callable[[Item], str],
     may_kill: bool = False,
 ) -> list[Result]:
-    """``[function(item) for item in items]``, on every CPU that this process may use.
+    """``[function(item) for item in items]``, on every CPU that this process may use (`usable_cpus`).
 
     Workers are forked for this call, so they have what is imported and what `function` refers to; only results
     are sent. The workers are gone when it returns, raises or is interrupted; should this process be killed, the
@@ -50,7 +51,7 @@ def map_in_workers(
     Exception
         What `function` raised first.
     """
-    count = min(len(items), len(os.sched_getaffinity(0)))
+    count = min(len(items), usable_cpus())
     if count < (1 if may_kill else 2) or multiprocessing.parent_process() is not None:
         return [function(item) for item in items]
     results: dict[int, Result] = {}

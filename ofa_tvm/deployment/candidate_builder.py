@@ -21,7 +21,6 @@ from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.profiling.subnet_history import SubnetHistory
 from ofa_tvm.reporting import Reporter
 from ofa_tvm.space.mobilenet_v3 import workloads
-from ofa_tvm.training.characters import normalise
 from ofa_tvm.training.evaluation import Evaluator
 
 
@@ -60,8 +59,7 @@ class CandidateBuilder:
         # 1. Extract the subnet, and calibrate its BN statistics.
         subnet = self._evaluator.calibrated(architecture)
         # 2. Lower it: PyTorch and ONNX give the same output. All that follows begins with what is lowered here.
-        image = self._evaluator.held_out(architecture.resolution).images[:1]
-        lowered = lower(subnet, normalise(image).contiguous().numpy())
+        lowered = lower(subnet, self._evaluator.sample(architecture.resolution).contiguous().numpy())
         # 3. Measure the accuracy of what was exported.
         accuracy = self._evaluator.accuracy(architecture, onnx_classifier(lowered.model))
         # 4. Tune its kernels.
@@ -69,7 +67,7 @@ class CandidateBuilder:
         tuning = tune(bench, workloads(self._evaluator.space, architecture), self._tune_minutes, self._reporter)
         say(_told(tuning, self._tune_minutes))
         # 5. Compile it with the kernels of now; search operators without a template, if there are any and time is left.
-        history = SubnetHistory(self._evaluator.space, bench.store, bench.target, bench.toolchain.machine)
+        history = SubnetHistory(self._evaluator.space, bench.store, bench.toolchain.machine)
         compiled = self._compiled(lowered, history)
         if compiled.leftovers and self._tune_minutes and self._searched(lowered, compiled.leftovers, deadline_s):
             compiled = self._compiled(lowered, history)

@@ -15,6 +15,8 @@ class Order:
 
     Attributes
     ----------
+    runs
+        Root of the user's results.
     records
         JSON Lines of the target's measurements, which those made here are added to.
     latency_predictor
@@ -30,6 +32,7 @@ class Order:
     target: Target
     supernet: SupernetFolder
     budget_ms: float
+    runs: Path
     records: Path
     latency_predictor: Path
     directory: Path

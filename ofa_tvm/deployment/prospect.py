@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from ofa_tvm.bundle.destination import check_destination
+from ofa_tvm.cpuinfo import usable_cpus
 from ofa_tvm.deployment.next_candidate import next_candidate, reach
 from ofa_tvm.deployment.order import Order
 from ofa_tvm.evolution.front import Candidate, ParetoFront, infeasible
@@ -46,8 +46,10 @@ def prospect(order: Order, reporter: Reporter) -> Prospect:
     """
     check_destination(order.directory, order.overwrite)
     # It reads the weights, which may be damaged: better known before the search. Nothing is measured while it works.
-    evaluator = Evaluator(order.supernet, threads=len(os.sched_getaffinity(0)))
-    predictors = load_predictors(order.target, order.supernet, order.records, order.latency_predictor, reporter.say)
+    evaluator = Evaluator(order.supernet, threads=usable_cpus())
+    predictors = load_predictors(
+        order.target, order.supernet, order.runs, order.records, order.latency_predictor, reporter.say
+    )
     error = predictors.latency_error
     front = find_front(predictors, order.budget_ms, order.seed, reporter, reach(error))
     first = next_candidate(front, order.budget_ms, error, (), order.max_attempts)

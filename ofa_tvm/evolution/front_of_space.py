@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ofa_tvm.compiler.identity import identity_of
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.evolution.fastest import fastest
 from ofa_tvm.evolution.front import Candidate, ParetoFront, check_budget, infeasible
 from ofa_tvm.evolution.search import EvolutionSettings, check_predictors, search
 from ofa_tvm.measurement.records import RecordStore
-from ofa_tvm.predictors.accuracy import AccuracyPredictor
+from ofa_tvm.predictors.accuracy_lookup import load_accuracy_predictor
 from ofa_tvm.predictors.latency import LatencyPredictor
 from ofa_tvm.predictors.protocol import Predictor
 from ofa_tvm.profiling.refresh import refreshed, with_measurements
@@ -39,12 +40,14 @@ class Predictors:
 
 
 def load_predictors(
-    target: Target, supernet: SupernetFolder, records: Path, latency_predictor: Path, say: Say
+    target: Target, supernet: SupernetFolder, runs: Path, records: Path, latency_predictor: Path, say: Say
 ) -> Predictors:
     """Load both predictors, the latency predictor brought up to date with the records.
 
     Parameters
     ----------
+    runs
+        Root of the user's results.
     records
         JSON Lines of the target's measurements.
     latency_predictor
@@ -53,15 +56,17 @@ def load_predictors(
     Raises
     ------
     InvalidRecordError
-        A predictor is missing or damaged, or the records are.
+        A predictor is missing, damaged, or of other weights or settings of the target; or the records are damaged.
     UsageError
         A predictor is for another search space.
     """
-    accuracy = AccuracyPredictor.load(supernet.accuracy_predictor)
-    latency = LatencyPredictor.load(latency_predictor)
+    accuracy = load_accuracy_predictor(supernet, runs)
+    toolchain = Toolchain.of(target)
+    today = identity_of(target, toolchain)
+    latency = LatencyPredictor.load(latency_predictor, today)
     space = supernet.metadata.space
     check_predictors(space, accuracy, latency)
-    history = SubnetHistory(space, RecordStore(records), target, Toolchain.of(target).machine)
+    history = SubnetHistory(space, RecordStore(records, today), toolchain.machine)
     latency = refreshed(latency, history, say)
     nearby = with_measurements(latency, history, target.measurement.max_drift)
     return Predictors(target.name, accuracy, nearby, latency.held_out.mape)

@@ -8,7 +8,8 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-from ofa_tvm.errors import TrackerUnreachableError
+from ofa_tvm.cpuinfo import cpu_quota, usable_cpus
+from ofa_tvm.errors import TrackerUnreachableError, UsageError
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.local_farm import local_farm
 from ofa_tvm.measurement.sources import DeviceSource, LocalSource, NullSource, TrackerSource
@@ -41,7 +42,7 @@ def open_farm(target: Target, tracker: str | None = None, say: Say = lambda _lin
     Raises
     ------
     UsageError
-        An address that is none.
+        An address that is none; or the target's threads are more than the CPUs that this process may use.
     TrackerUnreachableError
         No tracker answers there. For ``local`` only if the address was given, not the target's default.
     DeviceUnavailableError
@@ -60,6 +61,7 @@ def open_farm(target: Target, tracker: str | None = None, say: Say = lambda _lin
             # A device in use becomes free; one that is not even registered comes back soon or not at all.
             limit_s = FREE_LIMIT_S if device.key in summarize(address).registered else RETURN_LIMIT_S
         else:
+            _check_cpus(target, say)
             source = LocalSource(target, stack.enter_context(local_farm(target)), f"{device.key}: {cpu_model()}")
         farm = Farm(source, say)
         stack.callback(farm.close)
@@ -81,6 +83,21 @@ def tracker_address(tracker: str | None, device: DeviceAccess = _ANY_DEVICE) -> 
 
 def _given(tracker: str | None) -> str | None:
     return tracker or os.environ.get(TRACKER_VARIABLE)
+
+
+def _check_cpus(target: Target, say: Say) -> None:
+    """Whether measuring on this very computer can be any good."""
+    cpus, quota = usable_cpus(), cpu_quota()
+    if target.threads > cpus:
+        raise UsageError(
+            f"target {target.name}: threads: {target.threads}, but this command may use {cpus} of the CPUs here, by "
+            "its affinity mask (taskset) or its control group's quota (cpu.max); give it more, or the target fewer"
+        )
+    if quota is not None and quota < 1:
+        say(
+            f"this command's control group may use {quota:.0%} of a CPU (cpu.max): it is stopped in between, which "
+            "latencies can show; lift the quota to measure"
+        )
 
 
 def _has_free_device(address: TrackerAddress, key: str, must_answer: bool) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from ofa_tvm.measurement.records import RecordStore
 
 
-def foreign_cpus(store: RecordStore, target: str, devices: Iterable[str]) -> list[str]:
-    """CPUs that latencies of a target are recorded from, and none of its devices has.
+def foreign_cpus(store: RecordStore, devices: Iterable[str]) -> list[str]:
+    """CPUs that a target's latencies are recorded from, and none of its devices has.
 
     Parameters
     ----------
@@ -16,7 +16,7 @@ def foreign_cpus(store: RecordStore, target: str, devices: Iterable[str]) -> lis
         Names of all devices there are now. If one doesn't tell its CPU, it may be any.
     """
     here = {_cpu(name) for name in devices}
-    names = {record.outcome.device for record in store if record.target == target and record.measurement is not None}
+    names = {record.outcome.device for record in store if record.measurement is not None}
     there = {cpu for name in names if (cpu := _cpu(name))}
     return [] if "" in here else sorted(there - here)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ofa_tvm.errors import InvalidRecordError, UsageError
 from ofa_tvm.files import directory_atomic, write_atomic, write_json
+from ofa_tvm.measurement.identity import Settings, TargetIdentity
 from ofa_tvm.predictors.features import LatencyFeatures
 from ofa_tvm.predictors.kernel_table import KernelTable
 from ofa_tvm.predictors.latency_model import LatencyModel, cross_validate
@@ -129,7 +130,7 @@ class LatencyPredictor:
             return np.empty(0)
         return self._model.predict(self._features.matrix(architectures))
 
-    def save(self, folder: Path, provenance: Mapping[str, str]) -> None:
+    def save(self, folder: Path, provenance: Mapping[str, str], settings: Settings | None = None) -> None:
         """Write the predictor to a folder that appears as a whole or not at all.
 
         Parameters
@@ -138,6 +139,8 @@ class LatencyPredictor:
             Replaced, if it exists.
         provenance
             Where the measurements come from: target, device, versions, time.
+        settings
+            Of the target they were measured on, as in `TargetIdentity`.
 
         Raises
         ------
@@ -158,6 +161,7 @@ class LatencyPredictor:
             seed=self._seed,
             held_out=MetricsRecord(**self.held_out.to_dict()),
             provenance=dict(provenance),
+            settings=None if settings is None else dict(settings),
             booster_sha256=hashlib.sha256(booster).hexdigest(),
         )
         with directory_atomic(folder) as temporary:
@@ -165,15 +169,25 @@ class LatencyPredictor:
             write_json(temporary / METADATA_NAME, metadata.model_dump(mode="json"))
 
     @classmethod
-    def load(cls, folder: Path) -> LatencyPredictor:
+    def load(cls, folder: Path, target: TargetIdentity | None = None) -> LatencyPredictor:
         """Read what `save` wrote.
+
+        Parameters
+        ----------
+        target
+            That it must be of, as the target is today; None for any.
 
         Raises
         ------
         InvalidRecordError
-            The folder holds no latency predictor, or a damaged one.
+            The folder holds no latency predictor, or a damaged one, or one of a target with other settings.
         """
         metadata = read_metadata(folder, LatencyMetadata, _REMEDY)
+        if target is not None and metadata.settings != target.settings:
+            raise InvalidRecordError(
+                f"{folder}: learnt from measurements of {target.name} with other settings "
+                f"({target.differences(metadata.settings)}); make it anew with {_REMEDY}"
+            )
         booster = read_verified(folder / BOOSTER_NAME, metadata.booster_sha256, _REMEDY)
         try:
             space = SearchSpace.from_dict(metadata.space)

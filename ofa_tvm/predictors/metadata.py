@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ofa_tvm.errors import InvalidRecordError
+from ofa_tvm.files import NotANumberError, parse_json
+from ofa_tvm.measurement.plausible import MAX_LATENCY_MS
 from ofa_tvm.schema_errors import first_fault
 from ofa_tvm.space.workload import Workload
 
@@ -22,20 +24,20 @@ class _Strict(BaseModel):
 class MetricsRecord(_Strict):
     """`predictors.metrics.Metrics`, as stored."""
 
-    count: int
-    mae: float
-    rmse: float
-    mape: float
-    worst_error: float
-    spearman: float
-    kendall: float
+    count: int = Field(ge=1)
+    mae: float = Field(ge=0)
+    rmse: float = Field(ge=0)
+    mape: float = Field(ge=0)
+    worst_error: float = Field(ge=0)
+    spearman: float = Field(ge=-1, le=1)
+    kendall: float = Field(ge=-1, le=1)
 
 
 class KnownKernel(_Strict):
     """One measured kernel."""
 
     workload: dict[str, Any]
-    latency_ms: float = Field(gt=0)
+    latency_ms: float = Field(gt=0, le=MAX_LATENCY_MS)
 
     def as_workload(self) -> Workload:
         """The kernel's workload.
@@ -60,6 +62,7 @@ class LatencyMetadata(_Strict):
     seed: int
     held_out: MetricsRecord
     provenance: dict[str, str]
+    settings: dict[str, Any] | None = None
     booster_sha256: str
 
 
@@ -91,6 +94,12 @@ def read_metadata(folder: Path, schema: type[AnyMetadata], remedy: str) -> AnyMe
     """
     path = folder / METADATA_NAME
     content = _read_bytes(path, remedy)
+    try:
+        parse_json(content)
+    except NotANumberError as error:
+        raise InvalidRecordError(f"{path}: {error}; make it anew with {remedy}") from error
+    except ValueError:  # which the schema says better
+        pass
     try:
         return schema.model_validate_json(content)
     except ValidationError as error:

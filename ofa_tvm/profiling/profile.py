@@ -109,8 +109,9 @@ def profile_space(plan: ProfilePlan, tracker: str | None, reporter: Reporter) ->
             profiler.measure_kernels(plan.kernels, bar.advance)
         with reporter.progress(plan.subnets, "subnets", profiler.subnets_measured(plan.subnets, plan.seed)) as bar:
             profiler.measure_subnets(plan.subnets, plan.seed, bar.advance)
-        measured_ms = {a: outcome.median_ms for a, outcome in profiler.history.measured().items()}
+        measured_ms = profiler.history.latencies_ms()
         latencies_ms = profiler.measured_kernels()
+        settings = bench.store.target.settings
         device, emulated = bench.farm.name, plan.target.emulated or bench.farm.emulated
     if len(measured_ms) < MIN_SUBNETS:
         raise MeasurementError(
@@ -118,7 +119,7 @@ def profile_space(plan: ProfilePlan, tracker: str | None, reporter: Reporter) ->
             f"needs {MIN_SUBNETS}; mend what the others failed of, or give more --subnets"
         )
     predictor = LatencyPredictor.fit(space, list(measured_ms), list(measured_ms.values()), latencies_ms, plan.seed)
-    predictor.save(plan.latency_predictor, {"target": plan.target.name, "device": device})
+    predictor.save(plan.latency_predictor, {"target": plan.target.name, "device": device}, settings)
     return Profile(
         target=plan.target.name,
         device=device,

@@ -14,12 +14,11 @@ def refreshed(saved: LatencyPredictor, history: SubnetHistory, say: Say) -> Late
     It is fitted anew where there are at least as many subnets of today's kernels as it was fitted to. Where tuning
     has left fewer, its model stays, and kernels count with their latencies of now.
     """
-    measured, kernels_ms = history.measured(), history.schedules.latencies_ms
+    measured, kernels_ms = history.latencies_ms(), history.schedules.latencies_ms
     tuned = bool(kernels_ms) and kernels_ms != saved.kernel_latencies_ms
     if len(measured) > saved.subnets or (tuned and len(measured) == saved.subnets):
         say(f"the latency predictor is fitted anew, to {len(measured)} measured subnets; profile had {saved.subnets}")
-        latencies_ms = [measurement.median_ms for measurement in measured.values()]
-        return LatencyPredictor.fit(saved.space, list(measured), latencies_ms, kernels_ms, saved.seed)
+        return LatencyPredictor.fit(saved.space, list(measured), list(measured.values()), kernels_ms, saved.seed)
     if tuned:
         say("kernels were measured or tuned since profile: the latency predictor takes their latencies of now")
         return saved.with_kernels(kernels_ms)
@@ -28,5 +27,4 @@ def refreshed(saved: LatencyPredictor, history: SubnetHistory, say: Say) -> Late
 
 def with_measurements(predictor: LatencyPredictor, history: SubnetHistory, max_drift: float) -> NearbyLatencies:
     """The predictor, corrected by subnets that were measured with no more drift than a measurement may have."""
-    trusted = {a: m.median_ms for a, m in history.measured().items() if m.drift <= max_drift}
-    return NearbyLatencies(predictor, trusted)
+    return NearbyLatencies(predictor, history.latencies_ms(max_drift))

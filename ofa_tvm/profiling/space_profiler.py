@@ -61,7 +61,7 @@ class SpaceProfiler:
     @property
     def history(self) -> SubnetHistory:
         """The subnets measured with today's kernels."""
-        return SubnetHistory(self._space, self._bench.store, self._bench.target, self._bench.toolchain.machine)
+        return SubnetHistory(self._space, self._bench.store, self._bench.toolchain.machine)
 
     def kernels_left(self, kernels: Iterable[Workload]) -> list[Workload]:
         """Those without a measurement on the target."""

@@ -9,10 +9,10 @@ from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.errors import InvalidArchitectureError, StageError
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome, host_versions, now
 from ofa_tvm.measurement.records import RecordStore, SubnetRecord
+from ofa_tvm.measurement.speeds import Speeds
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.space.search_space import SearchSpace
-from ofa_tvm.targets import Target
 
 DEVICE_TRIES = 2
 """A subnet that failed on a device is tried once more, in a later run: the device may have been at fault."""
@@ -29,11 +29,10 @@ class SubnetHistory:
         These parameters.
     """
 
-    def __init__(self, space: SearchSpace, store: RecordStore, target: Target, machine: Machine) -> None:
-        self.schedules = Schedules(store, target.name, machine)
+    def __init__(self, space: SearchSpace, store: RecordStore, machine: Machine) -> None:
+        self.schedules = Schedules(store, machine)
         self._space = space
         self._store = store
-        self._target = target.name
 
     def record(self, outcomes: Mapping[Architecture, Outcome]) -> None:
         """Append what measuring subnets of today's kernels gave.
@@ -46,7 +45,7 @@ class SubnetHistory:
         self._store.append_all(
             [
                 SubnetRecord(
-                    target=self._target,
+                    target=self._store.target.name,
                     architecture=architecture.to_dict(),
                     kernels=self._digest(architecture),
                     outcome=outcome,
@@ -87,6 +86,11 @@ class SubnetHistory:
                 found[architecture] = outcome
         return dict(sorted(found.items()))
 
+    def latencies_ms(self, max_drift: float = float("inf")) -> dict[Architecture, float]:
+        """Latency of each of `measured` that drifted by no more, as on the slowest of the target's devices."""
+        speeds = Speeds(record.measurement for record in self._store)
+        return {a: speeds.comparable_ms(m) for a, m in self.measured().items() if m.drift <= max_drift}
+
     def _architecture(self, record: SubnetRecord) -> Architecture | None:
         """A record's, if it is of this target, this space and today's kernels."""
         try:
@@ -97,7 +101,7 @@ class SubnetHistory:
         return architecture if record.kernels == self._digest(architecture) else None
 
     def _record(self, architecture: Architecture) -> SubnetRecord | None:
-        return self._store.subnet(self._target, architecture.to_dict(), self._digest(architecture))
+        return self._store.subnet(architecture.to_dict(), self._digest(architecture))
 
     def _digest(self, architecture: Architecture) -> str:
         return self.schedules.digest(workloads(self._space, architecture))

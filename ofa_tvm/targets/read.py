@@ -99,6 +99,8 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {key!r}{nearest(location[-1], _keys(location[:-1]))}"
     if first["type"] == "missing":
         return f"missing key {key!r}"
+    if not key:
+        return first["msg"].removeprefix("Value error, ")
     return f"{key}: {first['msg'].removeprefix('Value error, ').lower()}, not {first['input']!r}"
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -62,20 +62,16 @@ class Cpu(_Section):
         That the target is about: of two kinds of core, only those of the kind in ``mcpu``.
     max_clock_mhz
         The highest clock of the fastest version sold, without overclocking.
-    vector_bits
-        Of one vector register.
-    l1d_kib, l2_kib, l3_kib
-        The caches one core can use: its first-level data cache, and the levels behind it, shared or not.
+    l1d_kib, l2_kib
+        The caches one core can use: its first-level data cache, and the second level, shared or not.
     features
         Names that ``/proc/cpuinfo`` of the device must list, as the Linux kernel spells them: not LLVM's names.
     """
 
     cores: _Count | None = None
     max_clock_mhz: _Count | None = None
-    vector_bits: _Count | None = None
     l1d_kib: _Count | None = None
     l2_kib: _Count | None = None
-    l3_kib: _Count | None = None
     features: tuple[_Feature, ...] = ()
 
 
@@ -121,9 +117,11 @@ class Target(_Section):
     cross_compiler
         The C++ compiler that links libraries for the device; None for the host's own.
     threads
-        Threads a kernel may use on the device.
+        Threads a kernel may use on the device; not more than ``cpu.cores``.
     cpu
         What the device must have, and what kernels are fitted to.
+    precisions
+        Number formats that the device runs.
     sources
         Where the figures in this file come from, by the name of the field.
     """
@@ -139,6 +137,17 @@ class Target(_Section):
     measurement: MeasurementProtocol = MeasurementProtocol()
     precisions: tuple[Literal["float32", "float16", "int8"], ...] = Field(default=("float32",), min_length=1)
     sources: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Target:
+        if self.cpu.cores is not None and self.threads > self.cpu.cores:
+            raise ValueError(f"threads: {self.threads} is more than the {self.cpu.cores} of cpu.cores")
+        if "num-cores" in self.tvm_target:
+            raise ValueError(
+                "tvm_target.num-cores: leave it out; threads says how many cores a kernel may use, cpu.cores how many "
+                "there are"
+            )
+        return self
 
 
 def missing_features(target: Target, cpu_features: Iterable[str]) -> list[str]:

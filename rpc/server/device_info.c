@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <glob.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -194,6 +195,13 @@ static void write_versions(FILE *out, const char *libraries)
     fputs("}", out);
 }
 
+/* Those the server was given, such as by taskset. */
+static long usable_cores(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 char *device_info(const char *root, const char *libraries)
 {
     char *json = NULL, system[200], emulated[LINE];
@@ -213,7 +221,7 @@ char *device_info(const char *root, const char *libraries)
     fputs(", \"machine\": ", out);
     write_json_string(out, name.machine);
     write_cpu(out, root);
-    fprintf(out, ", \"cores\": %ld", sysconf(_SC_NPROCESSORS_ONLN));
+    fprintf(out, ", \"cores\": %ld", usable_cores());
     write_memory(out, root);
     write_temperature(out, root);
     write_clocks(out, root);

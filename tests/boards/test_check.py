@@ -121,6 +121,13 @@ def test_a_slow_clock_and_few_cores_are_named(target: Target, bench: KernelBench
     ]
 
 
+def test_fewer_cores_than_the_board_has_are_named(target: Target, bench: KernelBench, here: DeviceInfo) -> None:
+    larger = target.model_copy(update={"cpu": target.cpu.model_copy(update={"cores": 6})})
+    assert_only(examine(Told(here), larger, bench), "its server may use 4 cores, a local has 6", fit=True)
+    same = target.model_copy(update={"cpu": target.cpu.model_copy(update={"cores": 4})})
+    assert examine(Told(here), same, bench).problems == []
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

@@ -14,15 +14,16 @@ from tvm.target import Target
 from typing_extensions import override
 
 from ofa_tvm.compiler import layout
+from ofa_tvm.compiler.identity import identity_of
 from ofa_tvm.compiler.kernel_bench import REFERENCE, KernelBench
 from ofa_tvm.compiler.kernels import KERNEL_OPTIONS, KernelObjects
 from ofa_tvm.compiler.machine import Machine, machine_of, resolve_tvm_target
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
 from ofa_tvm.compiler.toolchain import Toolchain
-from ofa_tvm.measurement.crew import Limits
 from ofa_tvm.measurement.device import Device, Float32Array
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
+from ofa_tvm.measurement.limits import Limits
 from ofa_tvm.measurement.records import RecordStore
 from ofa_tvm.measurement.sources import DeviceSource, Offer
 from ofa_tvm.space.workload import Workload
@@ -132,7 +133,7 @@ def make_bench(tmp_path: Path) -> Callable[[Script], ScriptedBench]:
         target = load_target("null")
         toolchain = Toolchain.of(target)
         objects = KernelObjects(toolchain.tvm_target, toolchain.machine)
-        store = RecordStore(tmp_path / "records.jsonl")
+        store = RecordStore(tmp_path / "records.jsonl", identity_of(target, toolchain))
         device = ScriptedDevice(script)
         farm = Farm(ScriptedSource(device, connections=1), print, limits=Limits(absence_s=0.2))
         bench = ScriptedBench(target, toolchain, objects, farm, store, tmp_path / "metaschedule", tmp_path)

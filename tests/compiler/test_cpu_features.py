@@ -6,7 +6,8 @@ import pytest
 from tvm.target import Target
 from tvm.target.codegen import llvm_get_cpu_features
 
-from ofa_tvm.compiler.cpu_features import LINUX_FLAGS, architecture_of, unsupported_features
+from ofa_tvm.compiler.cpu_features import architecture_of, unsupported_features
+from ofa_tvm.cpuinfo import LINUX_FLAGS
 
 X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
 ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}

@@ -31,7 +31,7 @@ from ofa_tvm.errors import (
 from ofa_tvm.files import output_errors
 from ofa_tvm.measurement.device import Float32Array
 from ofa_tvm.measurement.null_device import kernel_ms
-from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.measurement.records import KernelRecord, read_records
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
 from ofa_tvm.measurement.turn import turn
 from ofa_tvm.space.workload import Workload
@@ -52,16 +52,20 @@ def defaults(bench: KernelBench, workloads: list[Workload] = WORKLOADS) -> dict[
     return {w: TEMPLATES[w.kind].default(w, bench.toolchain.machine) for w in workloads}
 
 
+def kernel_records(path: Path) -> list[KernelRecord]:
+    return [record for record in read_records(path) if isinstance(record, KernelRecord)]
+
+
 def recorded(bench: KernelBench) -> Counter[Workload]:
     """Records in the file by workload."""
-    return Counter(record.workload for record in RecordStore(bench.store.path).of_type(KernelRecord))
+    return Counter(record.workload for record in kernel_records(bench.store.path))
 
 
 def test_every_kernel_is_recorded_as_measured(tmp_path: Path) -> None:
     with open_bench(load_target("null"), tmp_path / "records.jsonl") as bench:
         kernels = defaults(bench)
         bench.measure(kernels)
-    records = RecordStore(tmp_path / "records.jsonl").of_type(KernelRecord)
+    records = kernel_records(tmp_path / "records.jsonl")
     assert [record.workload for record in records] == WORKLOADS
     for record in records:
         assert record.measurement.median_ms == pytest.approx(kernel_ms(record.workload))
@@ -240,14 +244,14 @@ def test_crash_hang_and_wrong_numbers_are_records_and_not_the_end(tmp_path: Path
             bench.objects._objects[workload, kernels[workload]] = faulty_kernel(tmp_path, workload, fault)
         bench.screen(kernels)
         bench.measure(kernels)
-    outcomes = {(r.workload, r.screening): r for r in RecordStore(tmp_path / "records.jsonl").of_type(KernelRecord)}
+    outcomes = {(r.workload, r.screening): r for r in kernel_records(tmp_path / "records.jsonl")}
     for screening in (True, False):
         assert "SIGSEGV" in outcomes[WORKLOADS[0], screening].error
         assert "no answer within 6 s" in outcomes[WORKLOADS[1], screening].error
         assert all(outcomes[workload, screening].measurement for workload in WORKLOADS[3:5])
     assert outcomes[WORKLOADS[2], True].measurement  # fast, for it does nothing
     assert "not finite" in outcomes[WORKLOADS[2], False].error  # the output is as it was: not numbers
-    schedules = Schedules(RecordStore(tmp_path / "records.jsonl"), "local", bench.toolchain.machine)
+    schedules = Schedules(bench.store, bench.toolchain.machine)
     assert set(schedules.latencies_ms) == set(WORKLOADS[3:5])
 
 

@@ -9,8 +9,10 @@ from tvm.target import Target
 
 from ofa_tvm.compiler.cpu_features import architecture_of, unsupported_features
 from ofa_tvm.compiler.machine import machine_of, resolve_tvm_target
+from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.cpuinfo import cpu_features_of
 from ofa_tvm.errors import CompileError, InvalidTargetError
+from ofa_tvm.targets import load_target
 
 X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
 ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
@@ -38,9 +40,19 @@ def test_only_cpus_with_templates_have_a_machine() -> None:
         machine_of(Target({"kind": "llvm", "mtriple": "riscv64-linux-gnu"}))
 
 
-def test_an_impossible_target_is_refused() -> None:
-    with pytest.raises(InvalidTargetError, match="tvm_target"):
-        resolve_tvm_target({"kind": "abacus"}, threads=1)
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"kind": "abacus"}, "tvm_target.kind: 'abacus' is none that is compiled for; today these are: llvm"),
+        ({"kind": "opencl", "device": "mali"}, "tvm_target.kind: 'opencl' is none"),
+        ({"mtriple": "aarch64-linux-gnu"}, "tvm_target.kind: missing; today these are: llvm"),
+        ({**ARM, "colour": "red"}, "TVM does not accept tvm_target .*colour"),
+    ],
+)
+def test_an_impossible_target_is_refused(spec: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidTargetError, match=message) as caught:
+        resolve_tvm_target(spec, threads=1)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +70,13 @@ def test_names_that_llvm_would_pass_over_are_refused(spec: dict[str, object], me
     with pytest.raises(InvalidTargetError, match=message) as caught:
         resolve_tvm_target(spec, threads=1)
     assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_does_not_run_what_is_compiled_is_refused() -> None:
+    target = load_target("rasp4")
+    with pytest.raises(InvalidTargetError, match=r"rasp4: precisions: float32 is .* not among int8, float16"):
+        Toolchain.of(target.model_copy(update={"precisions": ("int8", "float16")}))
+    assert Toolchain.of(target.model_copy(update={"precisions": ("int8", "float32")})).machine.lanes == 4
 
 
 def test_the_cache_of_a_target_file_replaces_the_usual_one() -> None:

@@ -14,7 +14,7 @@ from ofa_tvm.compiler.tuning import Tuner, tune
 from ofa_tvm.compiler.tuning_search import FINALISTS, SEEDED, TuningSettings, can_teach, closest
 from ofa_tvm.compiler.tuning_status import expected_ms, tuning_status
 from ofa_tvm.errors import MeasurementError
-from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.measurement.records import KernelRecord
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
 from ofa_tvm.space.workload import Workload
 
@@ -36,7 +36,7 @@ def records(bench: KernelBench, workload: Workload, screening: bool) -> list[Par
 
 
 def schedules(bench: KernelBench) -> Schedules:
-    return Schedules(bench.store, bench.target.name, bench.toolchain.machine)
+    return Schedules(bench.store, bench.toolchain.machine)
 
 
 def base_ms(workload: Workload) -> float:
@@ -318,7 +318,7 @@ def test_what_the_template_offers_no_more_does_not_count(make_bench: MakeBench, 
     former = [replace(p, tile_pixels=1000 + n) for n, p in enumerate(offered)]
     for parameters in former:
         bench.screen({FAST: parameters})
-    (other,) = RecordStore(bench.store.path).of_type(KernelRecord)[-1:]
+    (other,) = bench.store.of_type(KernelRecord)[-1:]
     bench.store.append(other.model_copy(update={"parameters": {"of another": "version"}}))
     searches = Tuner(bench, {FAST: 1.0}).searches
     assert (searches.tried(FAST), searches.failed(FAST), searches.open(FAST)) == (0, 0, counts[FAST])

@@ -9,6 +9,7 @@ import sys
 import psutil
 import pytest
 
+from ofa_tvm.compiler import workers
 from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
@@ -20,8 +21,9 @@ from ..processes import PATIENCE_S, await_true, below, lives
 
 SLEEPERS = """
 import os, time
-os.sched_getaffinity = lambda _: {0, 1}
+from ofa_tvm.compiler import workers
 from ofa_tvm.compiler.workers import map_in_workers
+workers.usable_cpus = lambda: 2
 
 def sleep(item):
     os.write(1, f"{os.getpid()}\\n".encode())
@@ -33,7 +35,7 @@ map_in_workers(sleep, [1, 2], str)
 
 @pytest.fixture(autouse=True)
 def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(workers, "usable_cpus", lambda: 2)
 
 
 @pytest.fixture(autouse=True)
@@ -63,13 +65,13 @@ def test_what_is_not_worth_a_fork_happens_here(items: list[int]) -> None:
 
 
 def test_one_cpu_forks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(workers, "usable_cpus", lambda: 1)
     assert map_in_workers(lambda _: os.getpid(), [1, 2, 3], str) == [os.getpid()] * 3
 
 
-@pytest.mark.parametrize("cpus", [{0}, {0, 1}])
-def test_what_may_kill_gets_a_worker_though_it_is_alone(monkeypatch: pytest.MonkeyPatch, cpus: set[int]) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cpus)
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_what_may_kill_gets_a_worker_though_it_is_alone(monkeypatch: pytest.MonkeyPatch, cpus: int) -> None:
+    monkeypatch.setattr(workers, "usable_cpus", lambda: cpus)
     (pid,) = map_in_workers(lambda _: os.getpid(), [7], str, may_kill=True)
     assert pid != os.getpid()
     assert map_in_workers(lambda _: os.getpid(), [], str, may_kill=True) == []
@@ -146,7 +148,7 @@ def test_kernels_built_at_once_are_those_built_one_by_one(
         return TEMPLATES[workload.kind].default(workload, machine)
 
     at_once = KernelObjects(host, machine).get(workloads, default)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(workers, "usable_cpus", lambda: 1)
     one_by_one = KernelObjects(host, machine).get(workloads, default)
     assert at_once == one_by_one
     assert list(at_once) == [workload.key for workload in workloads]

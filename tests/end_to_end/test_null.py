@@ -8,6 +8,8 @@ import shutil
 
 import pytest
 
+from ofa_tvm.files import shipped_folder
+
 
 def options(supernet, runs):
     return "--target", "null", "--supernet", supernet, "--runs", runs
@@ -164,3 +166,15 @@ def test_a_dry_run_tells_and_writes_nothing(commands, supernet, null_runs, front
 
 def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_target_that_was_edited_is_not_what_was_profiled(commands, supernet, null_runs, front_ms):
+    """Its name, and so its folder of runs, is the same; the code and the latencies are not."""
+    runs = shutil.copytree(null_runs, commands.folder / "runs")
+    text = (shipped_folder("targets") / "null.yaml").read_text()
+    (commands.folder / "null.yaml").write_text(text.replace("threads: 1\n", "threads: 2\n"))
+    edited = ("--target", "null.yaml", *options(supernet, runs)[2:])
+    deploy = commands.run("deploy", *edited, "--latency", front_ms[-1])
+    deploy.fails(2, "with other settings (threads: default -> 2)", "python -m ofa_tvm.profile")
+    status = commands.succeed("tune", *edited, "--resolutions", 24, "--status", "--json").result
+    assert status["all"]["known"] == 0

@@ -62,7 +62,13 @@ def test_nothing_stored_names_the_command(predictor, tmp_path):
         (b'"seed"', b'"sead"', "sead|seed"),
         (b'"format": "ofa_tvm', b'"format": "another', "format"),
         (b'"mobilenet_v3"', b'"resnet50d"', "resnet50d"),
+        (b'"width_multiplier": 0.5', b'"width_multiplier": NaN', "width multiplier nan"),
+        (b'"resolutions": [', b'"resolutions": [NaN,', "not a search space"),
+        (b'"mae": ', b'"mae": NaN, "x": ', "held_out.mae"),
         (b"{", b"", "metadata.json"),
+        (b'"mape": ', b'"mape": -', "held_out.mape"),
+        (b'"seed": 0', b'"seed": NaN', "metadata.json: holds NaN, which is no number"),
+        (b'"mobilenet_v3"', b"NaN", "metadata.json: holds NaN, which is no number"),
     ],
 )
 def test_damaged_metadata_is_refused(predictor, tmp_path, old, new, named):

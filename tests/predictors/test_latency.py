@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from ofa_tvm.errors import InvalidRecordError, UsageError
+from ofa_tvm.measurement.identity import TargetIdentity
 from ofa_tvm.predictors.latency import LatencyPredictor
 from ofa_tvm.predictors.metrics import held_out_metrics
 
@@ -84,3 +87,34 @@ def test_lengths_must_agree(space, draw, kernel_latencies_ms):
 def test_impossible_latencies_are_refused(space, draw, kernel_latencies_ms, latency_ms):
     with pytest.raises(InvalidRecordError, match="measure it again"):
         LatencyPredictor.fit(space, draw(12, 1), [1.0] * 11 + [latency_ms], kernel_latencies_ms)
+
+
+@pytest.mark.parametrize("latency_ms", [0, -1, 1e10])
+def test_a_stored_latency_that_cannot_be_is_refused(latency_predictor, tmp_path, latency_ms):
+    latency_predictor.save(tmp_path / "stored", {})
+    path = tmp_path / "stored" / "metadata.json"
+    content = json.loads(path.read_text())
+    content["kernels"][3]["latency_ms"] = latency_ms
+    path.write_text(json.dumps(content))
+    with pytest.raises(InvalidRecordError, match=r"metadata.json: kernels\.3\.latency_ms: .*profile"):
+        LatencyPredictor.load(tmp_path / "stored")
+
+
+@pytest.mark.parametrize(
+    ("stored", "difference"),
+    [({"threads": 2}, "threads: 2 -> default"), (None, "not noted by an earlier version")],
+)
+def test_a_predictor_of_other_settings_is_refused(latency_predictor, tmp_path, stored, difference):
+    latency_predictor.save(tmp_path, {}, stored)
+    with pytest.raises(InvalidRecordError) as caught:
+        LatencyPredictor.load(tmp_path, TargetIdentity("rasp4", {}))
+    assert f"of rasp4 with other settings ({difference}); make it anew with python -m ofa_tvm.profile" in str(
+        caught.value
+    )
+    assert LatencyPredictor.load(tmp_path).subnets == latency_predictor.subnets
+
+
+def test_a_predictor_of_the_same_settings_is_read(latency_predictor, tmp_path):
+    latency_predictor.save(tmp_path, {}, {"threads": 2, "tvm_target.mattr": ["+neon"]})
+    today = TargetIdentity("rasp4", {"tvm_target.mattr": ["+neon"], "threads": 2})
+    assert LatencyPredictor.load(tmp_path, today).subnets == latency_predictor.subnets

@@ -35,7 +35,7 @@ def bench(tmp_path: Path) -> Iterator[KernelBench]:
 
 
 def history_of(bench: KernelBench) -> SubnetHistory:
-    return SubnetHistory(SPACE, bench.store, bench.target, bench.toolchain.machine)
+    return SubnetHistory(SPACE, bench.store, bench.toolchain.machine)
 
 
 def fit(history: SubnetHistory) -> LatencyPredictor:
@@ -45,8 +45,12 @@ def fit(history: SubnetHistory) -> LatencyPredictor:
 
 
 def measured_at(history: SubnetHistory, latency_ms: float, drift: float = 0.0) -> Measurement:
-    like = next(iter(history.measured().values()))
-    return dataclasses.replace(like, median_ms=latency_ms, drift=drift)
+    return at(next(iter(history.measured().values())), latency_ms, drift)
+
+
+def at(like: Measurement, latency_ms: float, drift: float = 0.0) -> Measurement:
+    samples_ms = (latency_ms,) * len(like.samples_ms)
+    return dataclasses.replace(like, samples_ms=samples_ms, median_ms=latency_ms, min_ms=latency_ms, drift=drift)
 
 
 def test_without_news_it_is_the_saved_one(bench: KernelBench) -> None:
@@ -85,8 +89,9 @@ def test_after_tuning_the_kernels_count_as_tuned(bench: KernelBench) -> None:
     largest = SPACE.largest()
     slow = max(set(workloads(SPACE, largest)), key=lambda w: saved.kernel_latencies_ms[w])
     now_ms = saved.kernel_latencies_ms[slow]
-    record = next(r for r in bench.store.latest_kernels(*_target(bench)) if r.workload == slow)
-    faster = dataclasses.replace(record.outcome, median_ms=now_ms / 2)  # type: ignore[type-var]
+    record = next(r for r in bench.store.latest_kernels() if r.workload == slow)
+    assert record.measurement is not None
+    faster = at(record.measurement, now_ms / 2)
     parameters = TEMPLATES[slow.kind].candidates(slow, bench.toolchain.machine)[1].to_dict()
     bench.store.append(record.model_copy(update={"outcome": faster, "parameters": parameters}))
     assert largest not in history_of(bench).measured()
@@ -96,12 +101,8 @@ def test_after_tuning_the_kernels_count_as_tuned(bench: KernelBench) -> None:
     assert len(said) == 1
 
 
-def _target(bench: KernelBench) -> tuple[str, ...]:
-    return (bench.target.name,)
-
-
 def test_subnets_of_another_space_are_not_its_own(bench: KernelBench) -> None:
     other = SearchSpace(0.5, 4, (32,))
-    history = SubnetHistory(other, bench.store, bench.target, bench.toolchain.machine)
+    history = SubnetHistory(other, bench.store, bench.toolchain.machine)
     assert history.measured() == {}
     assert list(history_of(bench).measured()) == sorted(subnets_to_profile(SPACE, 12, 0))

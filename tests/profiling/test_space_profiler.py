@@ -16,7 +16,7 @@ from ofa_tvm.lowering.lower import lower
 from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.measurement.null_device import SUBNET_OVERHEAD_MS, kernel_ms
 from ofa_tvm.measurement.protocol import MeasurementFailure
-from ofa_tvm.measurement.records import KernelRecord, RecordStore, SubnetRecord
+from ofa_tvm.measurement.records import KernelRecord, SubnetRecord, read_records
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
 from ofa_tvm.profiling import space_profiler, subnet_builds
 from ofa_tvm.profiling.space_profiler import SpaceProfiler, kernels_to_profile, subnets_to_profile
@@ -103,7 +103,7 @@ def test_interrupted_kernels_go_on_where_they_stopped(
 ) -> None:
     with open_profiler() as profiler, pytest.raises(KeyboardInterrupt):
         profiler.measure_kernels(kernels, interrupt_after(count))
-    kept = len(RecordStore(records))
+    kept = len(read_records(records))
     assert count <= kept < count + CHUNK_JOBS  # all that was measured
     with open_profiler() as profiler:
         assert profiler.kernels_left(kernels) == kernels[kept:]
@@ -112,7 +112,7 @@ def test_interrupted_kernels_go_on_where_they_stopped(
         assert sum(counts) == len(kernels) - kept
         assert profiler.kernels_left(kernels) == []
         assert profiler.measured_kernels() == {kernel: pytest.approx(kernel_ms(kernel)) for kernel in kernels}
-    assert Counter(r.workload for r in RecordStore(records).of_type(KernelRecord)) == Counter(kernels)
+    assert Counter(r.workload for r in read_records(records) if isinstance(r, KernelRecord)) == Counter(kernels)
 
 
 @pytest.mark.parametrize("count", [1, 8, 9])
@@ -131,7 +131,8 @@ def test_interrupted_subnets_go_on_where_they_stopped(
     for architecture, measurement in measured.items():
         expected = SUBNET_OVERHEAD_MS + sum(kernel_ms(kernel) for kernel in workloads(SPACE, architecture))
         assert measurement.median_ms == pytest.approx(expected)
-    recorded = [Architecture.from_dict(r.architecture) for r in RecordStore(records).of_type(SubnetRecord)]
+    subnets = [record for record in read_records(records) if isinstance(record, SubnetRecord)]
+    recorded = [Architecture.from_dict(record.architecture) for record in subnets]
     assert Counter(recorded) == Counter(architectures)
 
 
@@ -217,7 +218,7 @@ def test_if_no_subnet_works_it_is_not_the_subnets_and_nothing_is_recorded(
     Failing(monkeypatch, dict.fromkeys(subnets_to_profile(SPACE, 30, seed=1), failure))
     with open_profiler() as profiler, pytest.raises(MeasurementError, match=r"none of the first \d+ .* g\+\+ is not"):
         profiler.measure_subnets(SUBNETS, 1, ignore)
-    assert RecordStore(records).of_type(SubnetRecord) == []
+    assert not any(isinstance(record, SubnetRecord) for record in read_records(records))
 
 
 @pytest.mark.slow

@@ -81,6 +81,11 @@ def test_what_is_no_ssh_address(tmp_path: Path, address: str):
         (GOOD.replace("description: a board\n", ""), "missing key 'description'"),
         (GOOD.replace("{kind: llvm, mtriple: aarch64-linux-gnu}", "hosts"), "tvm_target.*'hosts'"),
         (GOOD.replace("key: board", "key: rasp4-emulated"), "device.key: .*emulated boards, not 'rasp4-emulated'"),
+        (GOOD + "threads: 5\n", "board.yaml: threads: 5 is more than the 4 of cpu.cores$"),
+        (
+            GOOD.replace("{kind: llvm,", "{kind: llvm, num-cores: 4,"),
+            "tvm_target.num-cores: leave it out",
+        ),
         ("x: !!python/object/apply:os.system ['true']\n", "line 1: not YAML"),
     ],
 )

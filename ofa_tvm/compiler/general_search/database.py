@@ -12,8 +12,12 @@ from tvm.s_tir import meta_schedule as ms
 
 from ofa_tvm.compiler.kernels import last_line
 from ofa_tvm.errors import InvalidRecordError
-from ofa_tvm.files import append_json_lines, output_errors, read_json_lines
+from ofa_tvm.files import NotANumberError, append_json_lines, output_errors, parse_json, read_json_lines
+from ofa_tvm.measurement.plausible import MAX_LATENCY_MS
 from ofa_tvm.schema_errors import first_fault
+
+FAILED_S = 1e10
+"""MetaSchedule's latency of a candidate that failed."""
 
 WORKLOADS, RECORDS, ENDED = "database_workload.json", "database_tuning_record.json", "searches.jsonl"
 
@@ -44,12 +48,12 @@ class TuningDatabase:
     Attributes
     ----------
     records
-        MetaSchedule's; a record is on the disk when the commit returns. A candidate that failed has one of 1e10 s.
+        MetaSchedule's; a record is on the disk when the commit returns. A candidate that failed has one of `FAILED_S`.
 
     Raises
     ------
     InvalidRecordError
-        A file is damaged before its last line.
+        A file is damaged before its last line, or has a latency that can't be.
     OutputError
         The folder can't be written.
     """
@@ -103,10 +107,32 @@ def found_schedules(folder: Path) -> ms.database.Database:
 
 
 def _read(copy: Path, folder: Path) -> ms.database.Database:
+    for number, line in enumerate(_lines(copy / RECORDS), start=1):
+        if fault := _fault(line):
+            raise InvalidRecordError(f"{folder / RECORDS}, line {number}: {fault}; remove the line")
     try:
         return ms.database.JSONDatabase(work_dir=str(copy))
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise InvalidRecordError(f"{folder}: {last_line(error)}; remove the folder to search anew") from error
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines() if path.exists() else []
+
+
+def _fault(line: bytes) -> str | None:
+    """What is wrong with the latency in a tuning record; None if nothing is, or if TVM is to say it."""
+    try:
+        _, (_, runs_s, *_) = parse_json(line)
+        runs_s = [float(seconds) for seconds in runs_s]
+    except NotANumberError as error:
+        return str(error)
+    except (ValueError, TypeError):
+        return None
+    odd = [s for s in runs_s if s != FAILED_S and not 0 < s <= MAX_LATENCY_MS / 1e3]
+    if odd or not runs_s:
+        return f"ran for {odd[0]!r} s, which is no time between 0 and an hour" if odd else "has no latency"
+    return None
 
 
 def _hash(mod: tvm.IRModule) -> str:

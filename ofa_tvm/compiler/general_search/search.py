@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from ofa_tvm.compiler.general_search.runner import FarmRunner
 from ofa_tvm.compiler.general_search.scheduler import NEVER_RAN_S, GradientScheduler
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.pipeline import simplify_and_pack
+from ofa_tvm.cpuinfo import usable_cpus
 from ofa_tvm.reporting import Say
 
 BATCH = 32
@@ -182,9 +182,5 @@ def _context(task: ms.ExtractedTask, number: int) -> ms.TuneContext:
         search_strategy=ms.search_strategy.EvolutionarySearch(population_size=POPULATION, init_min_unmeasured=BATCH),
         task_name=task.task_name,
         rand_state=1 + number,
-        num_threads=_cores(),
+        num_threads=usable_cpus(),
     ).clone()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from tvm.tirx import PrimFunc
@@ -43,8 +43,8 @@ class Parameters:
     unroll_kernel: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self)
+        """As plain JSON values, without those at their default: a new parameter leaves what is recorded as it is."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Parameters:

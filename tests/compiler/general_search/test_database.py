@@ -89,3 +89,28 @@ def test_searches_that_ended_are_remembered_by_their_trials(tmp_path: Path) -> N
         assert known.has_ended(function(8), 16)
         assert not known.has_ended(function(8), 17)
         assert not known.has_ended(function(9), 0)
+
+
+@pytest.mark.parametrize(
+    ("latency", "fault"),
+    [
+        ("[0.0]", "ran for 0.0 s"),
+        ("[-0.001]", "ran for -0.001 s"),
+        ("[3601]", "ran for 3601.0 s"),
+        ("[]", "has no latency"),
+        ("[NaN]", "holds NaN"),
+    ],
+)
+def test_a_latency_that_cannot_be_is_refused_with_its_line(
+    host: Target, tmp_path: Path, latency: str, fault: str
+) -> None:
+    database = TuningDatabase(tmp_path)
+    for seconds in (1e-3, 0.5, 1e10):
+        commit(database, host, function(8), seconds)
+    path = tmp_path / RECORDS
+    assert "[0.5]" in path.read_text()
+    path.write_text(path.read_text().replace("[0.5]", latency))
+    for read in (TuningDatabase, found_schedules):
+        with pytest.raises(InvalidRecordError, match=f"{RECORDS}, line 2: {fault}.*; remove the line") as caught:
+            read(tmp_path)
+        assert "\n" not in str(caught.value)

@@ -13,6 +13,7 @@ _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=1)]
 _Feature = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
+_SCREENING_SAMPLES = 5
 _SSH_ADDRESS = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][\w.-]*)(?::(?P<port>\d+))?")
 
 
@@ -101,6 +102,10 @@ class MeasurementProtocol(_Section):
     cooldown_ms: _Milliseconds = 0.0
     max_drift: _Positive = 0.05
     timeout_s: _Positive = 30.0
+
+    def screening(self) -> MeasurementProtocol:
+        """The protocol with few samples: enough to tell which candidates are worth all of them."""
+        return self.model_copy(update={"repeats": min(_SCREENING_SAMPLES, self.repeats)})
 
 
 class Target(_Section):

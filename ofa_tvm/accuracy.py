@@ -9,30 +9,32 @@ if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the im
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from ofa_tvm.console import new_app
-from ofa_tvm.display import print_result, progress, say
+from ofa_tvm.display import TERMINAL, print_result, say
 from ofa_tvm.errors import UsageError
-from ofa_tvm.options import DryRunOption, JsonOption, SeedOption, SupernetOption
+from ofa_tvm.options import DryRunOption, JsonOption, RunsOption, SeedOption, SupernetOption
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.search_space import SearchSpace
-from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
-from ofa_tvm.training.records import (
-    CALIBRATION_IMAGES,
-    HELD_OUT_IMAGES,
-    AccuracyRecord,
-    append_accuracy_record,
-    read_accuracy_records,
-)
+from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
+from ofa_tvm.training.accuracy_runs import AccuracyRun, subnets_to_measure
+from ofa_tvm.training.records import CALIBRATION_IMAGES, HELD_OUT_IMAGES
+from ofa_tvm.workspace import DEFAULT_ROOT
+
+if TYPE_CHECKING:
+    from ofa_tvm.predictors.accuracy import AccuracyPredictor
 
 app = new_app(
     """Measure the accuracy of subnets of a supernet, and train the predictor of accuracy on all that is measured.
 
-    Records are kept beside the supernet's weights; interrupted, the same command goes on where it stopped.
+    Records and predictor are kept beside the supernet's weights; those of a supernet that comes with the package, or
+    whose folder can't be written, below --runs in supernets/NAME, and its own are read together with them. (To renew
+    the package's own, give that folder's path.) Interrupted, the same command goes on where it stopped.
+
     Without --subnets and --architectures it measures none, and trains again on the records there are. The search
     leans on the predictor's errors; measuring its front (--architectures) mends them where they matter.
     """,
@@ -57,36 +59,29 @@ def accuracy(
         int, typer.Option("--calibration-images", min=2, help="Images a subnet's BN statistics are computed on.")
     ] = CALIBRATION_IMAGES,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 1,
+    runs: RunsOption = DEFAULT_ROOT,
     seed: SeedOption = 0,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Parse, measure, train, print."""
     folder = find_supernet(supernet)
-    measured = {record.architecture for record in _records(folder, images, calibration_images)}
+    measuring = AccuracyRun(folder, folder.accuracy_files(runs), images, calibration_images, threads)
     wanted = subnets_to_measure(folder.metadata.space, subnets or 0, seed)
     if architectures is not None:
         wanted += _read_front(architectures, folder.metadata.space)
-    left = [architecture for architecture in dict.fromkeys(wanted) if architecture not in measured]
-    say(f"{folder.metadata.name}: {len(measured)} subnets have an accuracy record, {len(left)} to measure")
+    measured = {record.architecture for record in measuring.records()}
+    say(
+        f"{folder.metadata.name}: {len(measured)} subnets have an accuracy record, {len(measuring.left(wanted))} to "
+        f"measure, to {measuring.files.own}"
+    )
     if dry_run:
         return
-    if left:
-        _measure(folder, left, images, calibration_images, threads)
-    result = _train(folder, _records(folder, images, calibration_images), seed)
+    measuring.measure(wanted, TERMINAL)
+    from ofa_tvm.predictors.accuracy_training import renew
+
+    result = _result(measuring, renew(measuring, seed))
     print_result(result, as_json, _table(result))
-
-
-def subnets_to_measure(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
-    """The smallest and the largest subnet at each resolution, then random ones; always the same for a seed.
-
-    Raises
-    ------
-    InvalidArchitectureError
-        The space has fewer.
-    """
-    extremes = [pick(resolution) for resolution in space.resolutions for pick in (space.smallest, space.largest)]
-    return space.sample_distinct(count, seed, first=extremes)
 
 
 def _read_front(path: Path, space: SearchSpace) -> list[Architecture]:
@@ -107,38 +102,15 @@ def _read_front(path: Path, space: SearchSpace) -> list[Architecture]:
     return found
 
 
-def _records(folder: SupernetFolder, images: int, calibration_images: int) -> list[AccuracyRecord]:
-    """Those of the supernet's weights on so many images; others are no measure of the same quantity."""
-    records = read_accuracy_records(folder.accuracy_records, folder.metadata.weights_sha256)
-    return [r for r in records if (r.images, r.calibration_images) == (images, calibration_images)]
-
-
-def _measure(
-    folder: SupernetFolder, architectures: list[Architecture], images: int, calibration_images: int, threads: int
-) -> None:
-    from ofa_tvm.training.evaluation import Evaluator
-
-    evaluator = Evaluator(folder, calibration_images, images, threads)
-    with progress(len(architectures), "subnets") as bar:
-        for architecture in architectures:
-            append_accuracy_record(folder.accuracy_records, evaluator.accuracy(architecture))
-            bar.advance()
-
-
-def _train(folder: SupernetFolder, records: list[AccuracyRecord], seed: int) -> dict[str, Any]:
-    from ofa_tvm.predictors.accuracy_training import train
-
-    predictor = train(folder.metadata.space, [(record.architecture, record.accuracy) for record in records], seed)
-    provenance = {"supernet": folder.metadata.name, "weights_sha256": folder.metadata.weights_sha256}
-    predictor.save(folder.accuracy_predictor, provenance)
-    accuracies = [record.accuracy for record in records]
+def _result(measuring: AccuracyRun, predictor: AccuracyPredictor) -> dict[str, Any]:
+    accuracies = [record.accuracy for record in measuring.records()]
     return {
-        "supernet": folder.metadata.name,
-        "records": len(records),
+        "supernet": measuring.folder.metadata.name,
+        "records": len(accuracies),
         "lowest_accuracy": min(accuracies),
         "highest_accuracy": max(accuracies),
         "held_out": predictor.summary.held_out.to_dict(),
-        "accuracy_predictor": str(folder.accuracy_predictor),
+        "accuracy_predictor": str(measuring.files.predictor),
     }
 
 

@@ -122,12 +122,12 @@ def _search(target: Target, folder: SupernetFolder, workspace: Workspace, budget
     from ofa_tvm.compiler.identity import identity_of
     from ofa_tvm.compiler.toolchain import Toolchain
     from ofa_tvm.evolution.search import EvolutionSettings, search
-    from ofa_tvm.predictors.accuracy import AccuracyPredictor
+    from ofa_tvm.predictors.accuracy_lookup import load_accuracy_predictor
     from ofa_tvm.predictors.latency import LatencyPredictor
 
     today = identity_of(target, Toolchain.of(target))
     latency_predictor = LatencyPredictor.load(workspace.latency_predictor, today)
-    accuracy_predictor = AccuracyPredictor.load(folder.accuracy_predictor)
+    accuracy_predictor = load_accuracy_predictor(folder, workspace.root)
     settings = EvolutionSettings()
     with progress(settings.generations, "search") as bar:
         return search(

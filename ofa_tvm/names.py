@@ -6,10 +6,30 @@ import difflib
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from ofa_tvm.errors import UsageError
 
 PlainName = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)]
 """A name that becomes a folder's or a file's: one path component, whatever it says."""
+_PLAIN_NAME: TypeAdapter[str] = TypeAdapter(PlainName)
+
+
+def check_plain(name: str, what: str) -> None:
+    """Make sure that a name is a `PlainName`; `what` says which name it is.
+
+    Raises
+    ------
+    UsageError
+        It is none.
+    """
+    try:
+        _PLAIN_NAME.validate_python(name)
+    except ValidationError:
+        raise UsageError(
+            f"{what} {name!r} is no name: use at most 100 letters, digits, '_', '-', '.' and '+', the first a letter, "
+            "a digit or '_'"
+        ) from None
 
 
 def _printable(name: str) -> str:

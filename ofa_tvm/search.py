@@ -46,7 +46,7 @@ def search(
     """Parse, search, print."""
     from ofa_tvm.evolution.search import EvolutionSettings
     from ofa_tvm.evolution.search import search as search_front
-    from ofa_tvm.predictors.accuracy import AccuracyPredictor
+    from ofa_tvm.predictors.accuracy_lookup import load_accuracy_predictor
     from ofa_tvm.predictors.latency import LatencyPredictor
 
     name = load_target(target).name
@@ -54,7 +54,7 @@ def search(
     workspace = Workspace(runs, name, folder.metadata.name)
     workspace.check_profiled(f"--target {target}")
     latency_predictor = LatencyPredictor.load(workspace.latency_predictor)
-    accuracy_predictor = AccuracyPredictor.load(folder.accuracy_predictor)
+    accuracy_predictor = load_accuracy_predictor(folder, runs)
     settings = EvolutionSettings()
     with progress(settings.generations, "generations") as bar:
         front = search_front(

@@ -7,28 +7,19 @@ if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the im
 
     enter("ofa_tvm.train")
 
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ofa_tvm.console import new_app
-from ofa_tvm.display import print_result, progress, say
+from ofa_tvm.display import TERMINAL, print_result, say
 from ofa_tvm.errors import UsageError
+from ofa_tvm.names import check_plain
 from ofa_tvm.options import DryRunOption, JsonOption, SeedOption, positive_float
 from ofa_tvm.space.architecture import RESOLUTION_STEP
 from ofa_tvm.space.search_space import SearchSpace
-from ofa_tvm.supernet.metadata import DataDescription, PhaseRecord, SupernetDescription, TrainingRecord
-from ofa_tvm.training.phases import Phase, progressive_shrinking
-
-if TYPE_CHECKING:
-    from ofa_tvm.supernet.network import Supernet
-    from ofa_tvm.training.shrinking import ProgressiveShrinking
-
-# Streams of images that no phase of training draws from.
-CALIBRATION_SEED, HELD_OUT_SEED = 900_001, 900_002
+from ofa_tvm.training.phases import progressive_shrinking
 
 app = new_app(
     """Train a supernet by progressive shrinking on rendered images of characters; about an hour on one CPU core.
@@ -61,10 +52,10 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, train phase by phase, write the supernet."""
-    from ofa_tvm.supernet.checkpoint import save_supernet
     from ofa_tvm.training.glyphs import CLASS_NAMES
-    from ofa_tvm.training.shrinking import ProgressiveShrinking
+    from ofa_tvm.training.run import train_supernet
 
+    check_plain(name, "--name")
     space = SearchSpace(width, len(CLASS_NAMES), _resolutions(resolutions))
     phases = progressive_shrinking(space, scale)
     for phase in phases:
@@ -72,41 +63,10 @@ def train(
     if dry_run:
         return
     command = f"python -m ofa_tvm.train --width {width:g} --resolutions {resolutions} --scale {scale:g} --seed {seed}"
-    supernet = _train(ProgressiveShrinking(space, phases, out, seed, threads))
-    folder = save_supernet(out / "supernet", supernet, _describe(name, phases, seed, command))
+    folder = train_supernet(name, space, phases, out, seed, threads, command, TERMINAL)
     print_result(
         {"supernet": str(folder.path), "weights_sha256": folder.metadata.weights_sha256, "seed": seed}, as_json
     )
-
-
-def _train(trainer: ProgressiveShrinking) -> Supernet:
-    with progress(sum(phase.steps for phase in trainer.phases), "training", trainer.finished_steps()) as bar:
-        trainer.report = lambda _progress: bar.advance()
-        return trainer.run()
-
-
-def _describe(name: str, phases: tuple[Phase, ...], seed: int, command: str) -> SupernetDescription:
-    from ofa_tvm.training.characters import BLOCK, MEAN, STD
-    from ofa_tvm.training.glyphs import CLASS_NAMES
-
-    training = TrainingRecord(
-        command=command,
-        seed=seed,
-        batch_size=BLOCK,
-        phases=tuple(
-            PhaseRecord(
-                name=phase.name,
-                steps=phase.steps,
-                learning_rate=phase.learning_rate,
-                subnets_per_step=phase.subnets_per_step,
-            )
-            for phase in phases
-        ),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={package: version(package) for package in ("torch", "numpy", "matplotlib", "pillow", "ofa_tvm")},
-    )
-    data = DataDescription(kind="characters", calibration_seed=CALIBRATION_SEED, held_out_seed=HELD_OUT_SEED)
-    return SupernetDescription(name=name, class_names=CLASS_NAMES, mean=MEAN, std=STD, data=data, training=training)
 
 
 def _resolutions(text: str) -> tuple[int, ...]:

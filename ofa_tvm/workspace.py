@@ -9,13 +9,14 @@ from typing import Any
 
 from ofa_tvm.errors import InvalidRecordError
 from ofa_tvm.files import write_json
+from ofa_tvm.names import check_plain
 
 DEFAULT_ROOT = Path("runs")
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The files of one target and one supernet.
+    """The files of one target and one supernet; the name of the supernet may be empty where only the target counts.
 
     ::
 
@@ -26,11 +27,23 @@ class Workspace:
         <root>/<target>/<supernet>/latency_predictor/   derived from them by profile
         <root>/<target>/<supernet>/<command>.json       options of the latest run of a command
         <root>/<target>/<supernet>/deployed-<budget>ms/ bundles
+
+    Accuracy depends on no target: `supernet.accuracy_files` says what is in ``<root>/supernets/``.
+
+    Raises
+    ------
+    UsageError
+        On creation: a name is a path, and would lead somewhere else.
     """
 
     root: Path
     target: str
     supernet: str
+
+    def __post_init__(self) -> None:
+        check_plain(self.target, "target")
+        if self.supernet:
+            check_plain(self.supernet, "supernet")
 
     @property
     def records(self) -> Path:

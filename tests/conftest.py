@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,6 +20,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # OpenMP's threads wait by turning in circles, for as long as there are cores for them, which there aren't beside other
 # workers: three deploys at once take half the time if they sleep instead. Read once, when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A state of each worker's own: they would take turns where they measure on this computer.
+os.environ["OFA_TVM_STATE"] = str(Path(tempfile.gettempdir()) / f"ofa_tvm_tests_{os.getpid()}")
 
 # A background job or nohup ignores these signals, and so would every command that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -56,6 +60,10 @@ class Stub(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         return type(name, (), {})
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(os.environ["OFA_TVM_STATE"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

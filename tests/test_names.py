@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from ofa_tvm.names import ClassNames, PlainName, nearest
+from ofa_tvm.errors import UsageError
+from ofa_tvm.names import ClassNames, PlainName, check_plain, nearest
 from ofa_tvm.schema_errors import first_fault
 
 
@@ -16,11 +17,15 @@ class Named(BaseModel):
 def test_a_name_that_is_no_plain_one_is_refused(name):
     with pytest.raises(ValidationError):
         Named(name=name)
+    with pytest.raises(UsageError, match=r"--name .* is no name: use ") as refused:
+        check_plain(name, "--name")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["characters", "my-net_1.0", "w1.2+x", "größe"])
 def test_plain_names(name):
     assert Named(name=name).name == name
+    check_plain(name, "--name")
 
 
 @pytest.mark.parametrize(

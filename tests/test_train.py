@@ -91,6 +91,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(start, tmp_path):
         (("--resolutions", "large"), "give the first and the last, as in 32:64"),
         (("--resolutions", "30:64"), "resolution 30"),
         (("--scale", "0"), "0 is not a positive number"),
+        (("--name", "../../x"), "--name '../../x' is no name"),
         (("--widht", "1"), "--width"),
     ],
 )

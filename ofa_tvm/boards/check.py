@@ -150,6 +150,7 @@ def _check_kernel(report: DeviceReport, device: Device, target: Target, bench: K
         trips_ms = device.round_trips_ms(ROUND_TRIPS)
         report.round_trip_ms = statistics.median(trips_ms) if trips_ms else None
         report.kernel_error = bench.prove(device)
+        device.warm_up(bench.reference, target.measurement)
         report.kernel_ms = statistics.median(device.time(bench.reference, target.measurement))
     except (MeasurementError, NumericalMismatchError) as error:
         report.unfit(str(error))

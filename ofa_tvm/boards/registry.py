@@ -216,6 +216,7 @@ def board_lock(name: str, say: Say = lambda _: None) -> Iterator[None]:
 
 
 def _file(name: str) -> Path:
+    check_name(name)  # typed by the user, it could be a path
     return state_folder() / "boards" / f"{name}.json"
 
 

@@ -26,7 +26,7 @@ from ofa_tvm.measurement.foreign_records import foreign_cpus
 from ofa_tvm.measurement.job import KernelJob, RunsKernels
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome, host_versions, now
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
-from ofa_tvm.measurement.turn import turn
+from ofa_tvm.measurement.turn import turn, turn_on_this_host
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import Target
 
@@ -58,6 +58,8 @@ def open_bench(
     identity = identity_of(target, toolchain)
     searched = records.parent / "metaschedule" / identity.digest
     with contextlib.ExitStack() as stack:
+        if target.device.kind == "local":
+            stack.enter_context(turn_on_this_host(say))
         stack.enter_context(turn(records, say))
         store = RecordStore(records, identity)
         if left_aside := store.left_aside():

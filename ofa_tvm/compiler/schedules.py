@@ -12,6 +12,7 @@ from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.recorded import parameters_of
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.measurement.speeds import Speeds
 from ofa_tvm.space.workload import Workload
 
 
@@ -24,12 +25,13 @@ class Schedules:
     Attributes
     ----------
     latencies_ms
-        Median latency of each measured kernel with its best parameters.
+        Median latency of each measured kernel with its best parameters, as on the slowest device (`Speeds`).
     """
 
     def __init__(self, store: RecordStore, machine: Machine) -> None:
         self._machine = machine
         self._best: dict[Workload, Parameters] = {}
+        self._speeds = Speeds(record.measurement for record in store)
         self._failed: defaultdict[Workload, set[Parameters]] = defaultdict(set)
         self.latencies_ms: dict[Workload, float] = {}
         whole = [record for record in store.of_type(KernelRecord) if not record.screening]
@@ -46,8 +48,8 @@ class Schedules:
             return
         if measurement is None:
             self._failed[workload].add(parameters)
-        elif measurement.median_ms < self.latencies_ms.get(workload, float("inf")):
-            self.latencies_ms[workload] = measurement.median_ms
+        elif (latency_ms := self._speeds.comparable_ms(measurement)) < self.latencies_ms.get(workload, float("inf")):
+            self.latencies_ms[workload] = latency_ms
             self._best[workload] = parameters
 
     def __call__(self, workload: Workload) -> Parameters:

@@ -17,7 +17,9 @@ from ofa_tvm.compiler.cold_weights import Rotations
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.recorded import parameters_of
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
+from ofa_tvm.measurement.protocol import Measurement
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
+from ofa_tvm.measurement.speeds import Speeds
 from ofa_tvm.space.workload import Workload
 
 FINALISTS = 3
@@ -47,7 +49,7 @@ class TuningSettings:
 
 @dataclass(slots=True)
 class _Known:
-    """Median latencies by parameters, None for what failed."""
+    """Median latencies by parameters, as on the slowest device (`Speeds`); None for what failed."""
 
     screened: dict[Parameters, float | None] = field(default_factory=dict)
     measured: dict[Parameters, float | None] = field(default_factory=dict)
@@ -87,6 +89,8 @@ class Searches:
         self._machine = machine
         self._rotations = rotations
         self._settings = settings
+        self._speeds = Speeds()
+        self._outcomes: defaultdict[Workload, dict[tuple[Parameters, bool], Measurement | None]] = defaultdict(dict)
         self._known: defaultdict[Workload, _Known] = defaultdict(_Known)
         self._candidates: dict[Workload, list[Parameters]] = {}
         self._plans: defaultdict[Workload, dict[Workload, list[Parameters]]] = defaultdict(dict)  # by kin
@@ -96,6 +100,8 @@ class Searches:
 
     def refresh(self) -> None:
         """Read the records that are new."""
+        for record in itertools.islice(self._store, self._seen, None):
+            self._speeds.learn(record.measurement)
         touched = set()
         for record in itertools.islice(self._store, self._seen, None):
             if not isinstance(record, KernelRecord):
@@ -105,12 +111,11 @@ class Searches:
             parameters = parameters_of(record)
             if parameters is None:
                 continue
-            known = self._known[record.workload]
-            outcomes = known.screened if record.screening else known.measured
-            outcomes[parameters] = None if record.measurement is None else record.measurement.median_ms
+            self._outcomes[record.workload][parameters, record.screening] = record.measurement
             touched.add(record.workload)
         self._seen = len(self._store)
         for workload in touched:
+            self._known[workload] = self._compare(workload)
             self._note_whether_settled(workload)
 
     def candidates(self, workload: Workload) -> list[Parameters]:
@@ -172,6 +177,14 @@ class Searches:
     def measured_ms(self, workload: Workload) -> float | None:
         """Of the fastest parameters measured by the whole protocol, which the kernel is compiled with."""
         return min(filter(None, self._known[workload].measured.values()), default=None)
+
+    def _compare(self, workload: Workload) -> _Known:
+        """All that was measured of a kernel, by what is known of the devices' speeds now."""
+        known = _Known()
+        for (parameters, screening), measurement in self._outcomes[workload].items():
+            latencies_ms = known.screened if screening else known.measured
+            latencies_ms[parameters] = None if measurement is None else self._speeds.comparable_ms(measurement)
+        return known
 
     def _plan(self, workload: Workload) -> Iterator[Parameters]:
         """Candidates in the order in which to screen them, without repetition."""

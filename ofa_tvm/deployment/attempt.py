@@ -22,7 +22,6 @@ from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.measurement.protocol import Measurement
 from ofa_tvm.reporting import Say
 from ofa_tvm.space.mobilenet_v3 import workloads
-from ofa_tvm.training.characters import normalise
 from ofa_tvm.training.evaluation import Evaluator
 from ofa_tvm.training.records import AccuracyRecord
 
@@ -89,8 +88,7 @@ class CandidateBuilder:
         # 1. Extract the subnet, and calibrate its BN statistics.
         subnet = self._evaluator.calibrated(architecture)
         # 2. Lower it: PyTorch and ONNX give the same output.
-        image = self._evaluator.held_out(architecture.resolution).images[:1]
-        lowered = lower(subnet, normalise(image).contiguous().numpy())
+        lowered = lower(subnet, self._evaluator.sample(architecture.resolution).contiguous().numpy())
         # 3. Measure the accuracy of what was exported.
         accuracy = self._evaluator.accuracy(architecture, onnx_classifier(lowered.model))
         # 4. Tune its kernels.

@@ -4,39 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ofa_tvm.errors import DeviceError, MeasurementError, NumericalMismatchError
 from ofa_tvm.measurement.device import Device
-from ofa_tvm.measurement.job import Job, KernelJob, Proof
+from ofa_tvm.measurement.job import KernelJob, Proof
 from ofa_tvm.measurement.protocol import Measurement, measurement, now, relative_drift
+from ofa_tvm.measurement.task import Failure, Tally, Task
 from ofa_tvm.targets import MeasurementProtocol
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Where a job failed and why; `number` is how many jobs were tried there before."""
-
-    device: str
-    number: int
-    reason: str
-
-    def __str__(self) -> str:
-        return self.reason if self.device in self.reason else f"{self.reason} (on {self.device})"
-
-
-@dataclass(slots=True, eq=False)
-class Task:
-    """A job that is still to be measured, its failures so far, and how often a connection was lost during it."""
-
-    index: int
-    job: Job
-    failures: list[Failure] = field(default_factory=list)
-    losses: int = 0
-
-    def failed_on(self, device: str) -> bool:
-        """Whether the job failed there before."""
-        return any(failure.device == device for failure in self.failures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +33,6 @@ class ChunkAttempt:
         return (self.before_ms + self.after_ms) / 2
 
 
-@dataclass(slots=True)
-class Tally:
-    """Jobs that a device has tried; `last_success` is the number of the last one that did not fail, by `tried`."""
-
-    tried: int = 0
-    last_success: int = -1
-
-
 class Chunk:
     """Tasks on their way through one device; without any, it is a test of the device alone.
 
@@ -73,6 +40,8 @@ class Chunk:
     ----------
     proof
         To be given first, if any.
+    cold
+        Whether the device is to be warmed up before anything is measured.
 
     Attributes
     ----------
@@ -90,10 +59,11 @@ class Chunk:
         All tasks measured, and both references: what is needed to accept the chunk.
     """
 
-    def __init__(self, tasks: Iterable[Task], tally: Tally, proof: Proof | None = None) -> None:
+    def __init__(self, tasks: Iterable[Task], tally: Tally, proof: Proof | None = None, cold: bool = False) -> None:
         self.tasks = {task.index: task for task in tasks}
         self.tally = tally
         self.proof = proof
+        self.cold = cold
         self.reference_error: str | None = None
         self.mismatch: str | None = None
         self.lost: str | None = None
@@ -113,6 +83,9 @@ class Chunk:
             if self.proof is not None:
                 self.proof(device)
                 self.proof = None
+            if self.cold:
+                device.warm_up(reference, protocol)
+                self.cold = False
             if self._before_ms is None:
                 self._before_ms = self._reference_ms(device, reference, protocol)
             elif came_back:  # shows whose fault it was: the jobs', if it is lost during one of them again
@@ -135,6 +108,11 @@ class Chunk:
         return bool(self.attempts) and self._before_ms is None
 
     @property
+    def is_proven(self) -> bool:
+        """Whether the device has given the proof, and is warm."""
+        return self.proof is None and not self.cold
+
+    @property
     def best(self) -> ChunkAttempt:
         """The attempt with the least drift."""
         return min(self.attempts, key=lambda attempt: attempt.drift)
@@ -148,6 +126,13 @@ class Chunk:
         """The tasks that failed on this device; they are no part of the chunk any more."""
         failed, self._failed = self._failed, {}
         return [(self.tasks.pop(index), Failure(device, number, reason)) for index, (number, reason) in failed.items()]
+
+    def take_lost(self, device: str, task: Task) -> tuple[Task, Failure]:
+        """A task during which the connection was lost, as one that failed; it is no part of the chunk any more."""
+        del self.tasks[task.index]
+        self.tally.tried += 1
+        reason = f"lost {task.losses} times while it ran, the last: {self.lost}"
+        return task, Failure(device, self.tally.tried - 1, reason)
 
     def measurements(self, device: Device) -> list[tuple[Task, Measurement]]:
         """Of all tasks, by the best attempt."""

@@ -2,55 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from ofa_tvm.errors import DeviceError, TrackerUnreachableError
+from ofa_tvm.measurement.connection import board_of
 from ofa_tvm.measurement.device import Device
-from ofa_tvm.measurement.member import Member, board_of
+from ofa_tvm.measurement.limits import Clock, Limits
+from ofa_tvm.measurement.member import Member
 from ofa_tvm.measurement.sources import DeviceSource, Offer, no_device
 from ofa_tvm.reporting import Say
 
-Clock = Callable[[], float]
-
 POLL_REST = 10
 """So many times as long as a question for free devices took, the next one waits if there are devices to work with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long to wait for what, in seconds.
-
-    Attributes
-    ----------
-    absence_s
-        Without any device, until that is an error.
-    tell_s
-        Without any device, until the user is told.
-    return_s
-        For a device whose connection broke amid a chunk, until others get its jobs.
-    open_s
-        For further devices to be connected to, once there is one.
-    outage_s
-        Devices that were there so lately are expected back.
-    pause_s, longest_pause_s
-        How long a device is set aside at first, and at most; it doubles from time to time.
-    poll_s
-        Between two questions for free devices.
-    urgent_poll_s
-        The same while a device is missed.
-    """
-
-    absence_s: float = 60.0
-    tell_s: float = 3.0
-    return_s: float = 3.0
-    open_s: float = 15.0
-    outage_s: float = 20.0
-    pause_s: float = 30.0
-    longest_pause_s: float = 300.0
-    poll_s: float = 1.0
-    urgent_poll_s: float = 0.05
 
 
 class Crew:
@@ -76,13 +37,13 @@ class Crew:
 
     def others(self, member: Member) -> list[Member]:
         """All but this one that can take jobs now and are not on trial."""
-        return [other for other in self.connected if other is not member and not other.on_trial]
+        return [other for other in self.connected if other is not member and not other.conduct.on_trial]
 
     def expected(self, member: Member) -> list[Member]:
         """All but this one that can take jobs, or will again after a short outage."""
         since = self.clock() - self.limits.outage_s
-        known = [other for other in self.members if other is not member and not other.on_trial]
-        return [other for other in known if other.connected or other.last_seen > since]
+        known = [other for other in self.members if other is not member and not other.conduct.on_trial]
+        return [other for other in known if other.connected or other.connection.seen_since(since)]
 
     def begin(self) -> None:
         """Devices are needed from now on: the next `draw` asks at once, and no absence before this counts."""
@@ -98,9 +59,9 @@ class Crew:
         if not self.connected and self._absent_since is None:
             self._absent_since = start_s
         self.source.avoid = {
-            member.address
+            member.connection.address
             for member in self.members
-            if member.address is not None and not member.connected and self._is_left_alone(member)
+            if member.connection.address is not None and not member.connected and self._is_left_alone(member)
         }
         try:
             while self._has_room() and (offer := self.source.offer()) is not None:
@@ -109,7 +70,7 @@ class Crew:
                 if offer.identity in self.connecting or (member is not None and self._is_left_alone(member)):
                     continue
                 if member is not None:
-                    member.drop()  # its server was started anew
+                    member.connection.drop()  # its server was started anew
                 self.connecting[offer.identity] = offer
                 drawn.append(offer)
             if isinstance(self.trouble, TrackerUnreachableError):
@@ -124,14 +85,13 @@ class Crew:
         """The member that an offer has become; one that was set aside has to prove itself with an empty chunk."""
         self.connecting.pop(offer.identity, None)
         here = self._at(offer.identity)
-        member = here if here is not None and here.is_same(device) else self._back_elsewhere(device)
+        is_back = here is not None and here.connection.leads_to(device)
+        member = here if is_back else self._back_elsewhere(device)
         if member is None:
             member = self._new(offer.identity)
         if here is not None and here is not member:
-            here.address = None
-        member.drop()
-        member.address, member.name, member.board, member.met = offer.identity, device.name, board_of(device), True
-        member.emulated, member.device, member.missed_since = device.emulated, device, None
+            here.connection.address_taken()
+        member.connection.made(offer.identity, device)
         self.trouble = None
         return member
 
@@ -144,20 +104,20 @@ class Crew:
         else:
             self.trouble = error
 
+    def give_up(self, offer: Offer) -> None:
+        """Nobody waits any more for it to be connected to."""
+        self.connecting.pop(offer.identity, None)
+
     def set_aside(self, member: Member, why: str) -> None:
         """Leave it alone for a while, longer each time."""
-        limits = self.limits
-        member.pause_s = min(max(limits.pause_s, 2 * member.pause_s), limits.longest_pause_s)
-        member.paused_until = self.clock() + member.pause_s
-        member.drop()
-        member.pardon()
-        self.say(f"{member.name} is set aside for {member.pause_s:.0f} s: {why}")
+        if member.set_aside(self.clock(), self.limits):
+            self.say(f"{member.name} is set aside for {member.pause.length_s:.0f} s: {why}")
 
     def look(self) -> float:
         """Note who is there now; to be called now and then. What time it is."""
         now = self.clock()
         for member in self.connected:
-            member.last_seen = now
+            member.connection.seen(now)
         return now
 
     def check_absence(self, limit_s: float) -> None:
@@ -189,12 +149,12 @@ class Crew:
             offer.cancel()
         self.connecting.clear()
         for member in self.members:
-            member.drop()
+            member.connection.drop()
 
     def _poll_period_s(self) -> float:
         if not self.connected:
             return self.limits.urgent_poll_s
-        missed = any(member.missed_since is not None for member in self.members)
+        missed = any(member.connection.is_missed for member in self.members)
         # The devices wait while a tracker that hangs is asked.
         return max(self.limits.urgent_poll_s if missed else self.limits.poll_s, POLL_REST * self._poll_took_s)
 
@@ -203,21 +163,23 @@ class Crew:
         return limit is None or len(self.connected) + len(self.connecting) < limit
 
     def _is_left_alone(self, member: Member) -> bool:
-        """It is busy (if its server was started anew, the job will soon fail), or set aside."""
-        busy = member.at_work and member.connected
-        return busy or (self.clock() < member.paused_until and bool(self.expected(member)))
+        """It is busy (if its server was started anew, the job will soon fail), or set aside while others can work."""
+        if member.at_work and member.connected:
+            return True
+        now = self.clock()
+        return member.pause.lasts(now) and (bool(self.others(member)) or member.pause.is_fresh(now, self.limits))
 
     def _at(self, address: str) -> Member | None:
-        return next((member for member in self.members if member.address == address), None)
+        return next((member for member in self.members if member.connection.address == address), None)
 
     def _back_elsewhere(self, device: Device) -> Member | None:
         """The member on the same board that has lost its connection: its server has got another port."""
         board = board_of(device)
         gone = [member for member in self.members if not (member.connected or member.at_work)]
-        return next((member for member in gone if board is not None and member.board == board), None)
+        return next((member for member in gone if board is not None and member.connection.board == board), None)
 
     def _new(self, address: str) -> Member:
-        self.members.append(Member(address, address))
+        self.members.append(Member(address))
         return self.members[-1]
 
     def _reason(self) -> str:
@@ -225,8 +187,3 @@ class Crew:
             return str(self.trouble or self.source.explain())
         except DeviceError as error:
             return str(error)
-
-
-def wait_a_little(limits: Limits) -> None:
-    """Between two looks for a device."""
-    time.sleep(limits.urgent_poll_s)

@@ -20,6 +20,10 @@ Result = TypeVar("Result")
 ABORT_GRACE_S = 2.0
 
 
+class NoAnswerError(TimeoutError):
+    """A call took longer than it may."""
+
+
 def within(timeout_s: float, call: Callable[[], Result], abort: Callable[[], None]) -> Result:
     """Result of ``call()``; if it takes longer, or the user interrupts it, `abort` is to make it return.
 
@@ -28,7 +32,7 @@ def within(timeout_s: float, call: Callable[[], Result], abort: Callable[[], Non
 
     Raises
     ------
-    TimeoutError
+    NoAnswerError
         The call did not return within `timeout_s`.
     Exception
         Whatever the call raised.
@@ -49,7 +53,7 @@ def within(timeout_s: float, call: Callable[[], Result], abort: Callable[[], Non
         with contextlib.suppress(queue.Empty):
             outcome.get(timeout=ABORT_GRACE_S)
         if isinstance(error, queue.Empty):
-            raise TimeoutError(f"no answer within {timeout_s:g} s") from None
+            raise NoAnswerError(f"no answer within {timeout_s:g} s") from None
         raise
     if isinstance(result, _Raised):
         try:

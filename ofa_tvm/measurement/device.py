@@ -54,6 +54,15 @@ class Device(ABC):
             The device itself can't be reached any more.
         """
 
+    def warm_up(self, reference: KernelJob, protocol: MeasurementProtocol) -> None:  # noqa: B027 - not all are ever cold
+        """Run the reference kernel until it is as fast as it gets: clocks rise and caches fill only under load.
+
+        Raises
+        ------
+        MeasurementError, DeviceError
+            As for `time`.
+        """
+
     @abstractmethod
     def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
         """Output of the subnet on the device, float32 (N, classes), for inputs of shape ``job.input_shape``.

@@ -9,31 +9,25 @@ or its connection's own limit passes, which is ``timeout_s`` and `rpc_session.RE
 from __future__ import annotations
 
 import contextlib
-import statistics
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
-from ofa_tvm.errors import DeviceError, MeasurementError, NumericalMismatchError, StageError
-from ofa_tvm.measurement.chunk import Failure
-from ofa_tvm.measurement.connecting import MAX_THREADS, Connecting, wait_for_any
-from ofa_tvm.measurement.crew import Clock, Crew, Limits, wait_a_little
+from ofa_tvm.errors import MeasurementError
+from ofa_tvm.measurement.connecting import connect_to_all
+from ofa_tvm.measurement.crew import Crew
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.job import Float32Array, Job, KernelJob, Proof, SubnetJob
-from ofa_tvm.measurement.judgement import MAX_FAILURES, MAX_LOSSES
-from ofa_tvm.measurement.member import Member
+from ofa_tvm.measurement.limits import Clock, Limits
+from ofa_tvm.measurement.pace import differences
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome
 from ofa_tvm.measurement.run import Batch, Run
+from ofa_tvm.measurement.second_try import try_twice
 from ofa_tvm.measurement.sources import DeviceSource
 from ofa_tvm.reporting import Say
 from ofa_tvm.targets import MeasurementProtocol
 
 Check = Callable[[Float32Array], object]
-Result = TypeVar("Result")
-
-NOTABLE_DIFFERENCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,7 @@ class Farm:
     @property
     def devices(self) -> tuple[str, ...]:
         """Names of all devices seen so far, in the order they came."""
-        return tuple(dict.fromkeys(member.name for member in self._crew.members if member.met))
+        return tuple(dict.fromkeys(member.name for member in self._crew.members if member.connection.was_made))
 
     @property
     def name(self) -> str:
@@ -87,12 +81,13 @@ class Farm:
     @property
     def open_devices(self) -> list[Device]:
         """Those that can take jobs now, in the order they came."""
-        return [member.device for member in self._crew.connected if member.device is not None]
+        devices = [member.connection.device for member in self._crew.connected]
+        return [device for device in devices if device is not None]
 
     @property
     def emulated(self) -> bool:
         """Whether latencies of any device say nothing about real hardware."""
-        return any(member.emulated for member in self._crew.members)
+        return any(member.connection.emulated for member in self._crew.members)
 
     @property
     def needs_library(self) -> bool:
@@ -111,15 +106,7 @@ class Farm:
         DeviceError
             There was none within `limit_s`.
         """
-        crew = self._crew
-        crew.begin()
-        with ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="farm") as pool:
-            connecting = Connecting(crew, pool)
-            try:
-                self._open(connecting, limit_s)
-            finally:
-                connecting.give_up()
-        connecting.forget()
+        connect_to_all(self._crew, limit_s)
 
     def close(self) -> None:
         """End all connections."""
@@ -211,7 +198,7 @@ class Farm:
                 check(output)
             return Ran(output, device.name, device.emulated)
 
-        return self._try_twice(action)
+        return try_twice(self._crew, action, self._reopen)
 
     def run_kernel(self, job: KernelJob, inputs: Sequence[Float32Array]) -> tuple[Float32Array, ...]:
         """Outputs of a kernel, from any device.
@@ -221,81 +208,20 @@ class Farm:
         MeasurementError, DeviceError
             As for `run`.
         """
-        return self._try_twice(lambda device: device.run_kernel(job, inputs))
+        return try_twice(self._crew, lambda device: device.run_kernel(job, inputs), self._reopen)
 
     def reference_ms(self) -> dict[str, float]:
         """Median latency in milliseconds of the reference kernel on each device that has measured."""
         return {
-            member.name: statistics.median(member.references_ms)
-            for member in self._crew.members
-            if member.references_ms
+            member.name: median_ms for member in self._crew.members if (median_ms := member.pace.median_ms) is not None
         }
 
-    def _try_twice(self, action: Callable[[Device], Result]) -> Result:
-        failures: list[tuple[Member, StageError]] = []
-        losses: list[DeviceError] = []
-        while len(failures) < MAX_FAILURES and len(losses) < MAX_LOSSES:
-            member = self._any_member([failed for failed, _ in failures])
-            if any(failed is member and isinstance(error, NumericalMismatchError) for failed, error in failures):
-                break  # it would compute the same again
-            device = member.device
-            if device is None:
-                continue
-            try:
-                result = action(device)
-            except StageError as error:
-                failures.append((member, error))
-            except DeviceError as error:
-                losses.append(error)
-                member.drop()
-            else:
-                self._set_aside_wrong(failures)
-                return result
-        if not failures:
-            raise losses[-1]
-        told = "; then ".join(str(Failure(member.name, 0, str(error))) for member, error in failures)
-        wrong = any(isinstance(error, NumericalMismatchError) for _, error in failures)
-        raise NumericalMismatchError(told) if wrong else MeasurementError(told)
-
-    def _set_aside_wrong(self, failures: Sequence[tuple[Member, StageError]]) -> None:
-        """Devices whose numbers were wrong where another's were right."""
-        for member, error in failures:
-            if isinstance(error, NumericalMismatchError):
-                self._crew.set_aside(member, f"it computes wrong numbers: {error}")
-
-    def _any_member(self, failed: Sequence[Member]) -> Member:
-        """Connected, and if possible one on which nothing failed."""
-        if not self._crew.connected:
-            self.open(self._crew.limits.absence_s)
-        return min(self._crew.connected, key=lambda member: (member in failed, member.on_trial))
-
-    def _open(self, connecting: Connecting, limit_s: float) -> None:
-        """All at once; one that hangs holds up those that are there for a while only."""
-        crew = self._crew
-        connected_at: float | None = None
-        connecting.draw()
-        while True:
-            wait_for_any(connecting.pending, crew.limits.poll_s)
-            connecting.collect()
-            if crew.connected and connected_at is None:
-                connected_at = crew.clock()
-            if connecting.pending and (connected_at is None or crew.clock() - connected_at < crew.limits.open_s):
-                continue
-            crew.check_absence(limit_s)
-            if crew.connected:
-                return
-            wait_a_little(crew.limits)
-            connecting.draw()
+    def _reopen(self) -> None:
+        self.open(self._crew.limits.absence_s)
 
     def _report_differences(self) -> None:
         """Name, once, each device that is slower than the fastest by more than is usual among equals."""
-        latencies_ms = self.reference_ms()
-        fastest = min(latencies_ms, key=latencies_ms.__getitem__, default="")
-        for name, latency_ms in latencies_ms.items():
-            ratio = latency_ms / latencies_ms[fastest]
-            if ratio > 1 + NOTABLE_DIFFERENCE and name not in self._reported:
+        for name, difference in differences(self.reference_ms()).items():
+            if name not in self._reported:
                 self._reported.add(name)
-                self._say(
-                    f"unequal devices: the reference kernel takes {latency_ms:.4g} ms on {name}, {ratio - 1:.0%} more "
-                    f"than the {latencies_ms[fastest]:.4g} ms on {fastest}; latencies of both are in the records"
-                )
+                self._say(difference)

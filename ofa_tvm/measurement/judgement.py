@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
-
 from ofa_tvm.errors import DeviceUnavailableError, MeasurementError, NumericalMismatchError
-from ofa_tvm.measurement.chunk import Chunk, Failure, Task
+from ofa_tvm.measurement.chunk import Chunk
+from ofa_tvm.measurement.conduct import MAX_FAILURES
 from ofa_tvm.measurement.crew import Crew
 from ofa_tvm.measurement.member import Member
+from ofa_tvm.measurement.task import Failure, Task
 from ofa_tvm.targets import MeasurementProtocol
 
-MAX_FAILURES = 2
 MAX_LOSSES = 3
-FAULTS_WITHIN = 16
-FIRST_REFERENCES = 6
 
 
 class Judge:
@@ -31,7 +28,7 @@ class Judge:
         if not task.failures:
             return False
         trusted = [other for other in self._crew.others(member) if other.trusted]
-        if member.suspect:
+        if member.conduct.suspect:
             if trusted:
                 return True
             trusted = self._crew.others(member)
@@ -44,22 +41,20 @@ class Judge:
         Twice is enough, a third time only if a device that can be trusted has not tried it yet: devices on which
         everything fails are quick and may be many.
         """
-        task.failures.append(failure)
-        member.unexplained[task.index] = failure.number
-        tries = len(task.failures)
+        tries = task.failed(failure)
+        member.conduct.job_failed(task.index, failure.number)
         if tries < MAX_FAILURES:
             return False
         untried = any(other.trusted and not task.failed_on(other.name) for other in self._crew.members)
         if tries == MAX_FAILURES and untried:
             return False
         for other in self._crew.members:
-            other.unexplained.pop(task.index, None)
+            other.conduct.explained(task.index)
         return True
 
     def loss_is_failure(self, task: Task) -> bool:
         """Whether a job during which the connection was lost has failed after all: a kernel can take down a board."""
-        task.losses += 1
-        return task.losses >= MAX_LOSSES
+        return task.lost() >= MAX_LOSSES
 
     def why_unfit(self, member: Member, chunk: Chunk) -> str | None:
         """Why a device is to be set aside, if it is.
@@ -71,9 +66,9 @@ class Judge:
         DeviceUnavailableError
             It is lost again and again, and there is no other.
         """
-        if member.condemned is not None and self._crew.others(member):
-            return member.condemned
-        member.condemned = None
+        if member.conduct.condemned is not None and self._crew.others(member):
+            return member.conduct.condemned
+        member.conduct.reprieved()
         return (
             self._why_lost(member, chunk)
             or self._why_wrong(member, chunk)
@@ -89,40 +84,32 @@ class Judge:
         wandered = self._how_wandered(member, chunk)
         if wandered is not None:
             self._tell_wandered(member, wandered)
-            if self._is_faster(member, chunk):
-                member.first_references_ms.clear()  # it was slow at first; from now on this is its pace
-        if len(member.first_references_ms) < FIRST_REFERENCES:
-            member.first_references_ms.extend((chunk.best.before_ms, chunk.best.after_ms))
-        member.references_ms.extend(chunk.references_ms)
-        if chunk.tasks:
-            member.pause_s = 0.0
+            if member.pace.is_better_at(chunk.best.reference_ms):
+                member.pace.begin_anew()
+        member.pace.measured((chunk.best.before_ms, chunk.best.after_ms), chunk.references_ms)
         for task in chunk.tasks.values():
             for failure in task.failures:
                 self._blame(task, failure)
+        member.passed()
 
     def _blame(self, task: Task, failure: Failure) -> None:
         for member in self._crew.members:
             if member.name != failure.device:
                 continue
-            member.unexplained.pop(task.index, None)
-            if failure.number < member.forgiven or not self._crew.others(member):
-                continue
-            member.blamed = [number for number in member.blamed if abs(number - failure.number) < FAULTS_WITHIN]
-            member.blamed.append(failure.number)
-            if len(member.blamed) >= MAX_FAILURES:
-                member.condemned = f"jobs fail on it that succeed on others, the last: {failure.reason}"
+            member.conduct.explained(task.index)
+            if self._crew.others(member):
+                member.conduct.at_fault(failure.number, failure.reason)
 
     def _why_lost(self, member: Member, chunk: Chunk) -> str | None:
         if chunk.worked:
-            member.losses, member.lost_since = 0, None
+            member.conduct.worked()
         if chunk.lost is None:
             return None
         now = self._crew.clock()
-        member.losses += 1
-        member.lost_since = now if member.lost_since is None else member.lost_since
+        losses, since_s = member.conduct.lost(now)
         if self._crew.others(member):
-            return f"it is lost again and again: {chunk.lost}" if member.losses >= MAX_FAILURES else None
-        if now - member.lost_since > self._crew.limits.absence_s:
+            return f"it is lost again and again: {chunk.lost}" if losses >= MAX_FAILURES else None
+        if now - since_s > self._crew.limits.absence_s:
             raise DeviceUnavailableError(f"{member.name} is lost again and again: {chunk.lost}")
         return None
 
@@ -133,10 +120,10 @@ class Judge:
                 raise NumericalMismatchError(chunk.mismatch)
             return f"it computes wrong numbers: {chunk.mismatch}"
         if chunk.reference_error is None:
-            member.reference_failures = 0 if chunk.worked else member.reference_failures
+            if chunk.worked:
+                member.conduct.reference_worked()
             return None
-        member.reference_failures += 1
-        if member.reference_failures < MAX_FAILURES:
+        if member.conduct.reference_failed() < MAX_FAILURES:
             return None
         if not others_may_do:
             raise MeasurementError(f"the reference kernel failed: {chunk.reference_error}")
@@ -145,29 +132,16 @@ class Judge:
     def _why_drifting(self, member: Member, chunk: Chunk) -> str | None:
         if not self._drift_is_small(chunk):
             return f"its reference kernel drifted by {chunk.best.drift:.1%}, more than {self._protocol.max_drift:.1%}"
-        return None if self._is_faster(member, chunk) else self._how_wandered(member, chunk)
+        latency_ms = chunk.best.reference_ms
+        return None if member.pace.is_better_at(latency_ms) else self._how_wandered(member, chunk)
 
     def _drift_is_small(self, chunk: Chunk) -> bool:
         return chunk.best.drift <= self._protocol.max_drift
 
-    def _is_faster(self, member: Member, chunk: Chunk) -> bool:
-        """Than it was at first."""
-        first_ms = member.first_references_ms
-        return bool(first_ms) and chunk.best.reference_ms < statistics.median(first_ms)
-
     def _how_wandered(self, member: Member, chunk: Chunk) -> str | None:
         """How the reference kernel's latency differs from what it was at first, if by more than a chunk may drift."""
-        if not member.first_references_ms:
-            return None
-        first_ms, now_ms = statistics.median(member.first_references_ms), chunk.best.reference_ms
-        if max(first_ms, now_ms) / min(first_ms, now_ms) - 1 <= self._protocol.max_drift:
-            return None
-        return (
-            f"its reference kernel took {first_ms:.4g} ms at first and takes {now_ms:.4g} ms now, "
-            f"which differs by more than {self._protocol.max_drift:.1%}"
-        )
+        return member.pace.differs_at(chunk.best.reference_ms, self._protocol.max_drift)
 
     def _tell_wandered(self, member: Member, how: str) -> None:
-        if not member.wandered:
-            member.wandered = True
+        if member.pace.is_news():
             self._crew.say(f"{member.name} goes on, though {how}: latencies from before and after do not compare well")

@@ -1,5 +1,9 @@
 """The measuring protocol: how samples become a measurement that can be judged later.
 
+0. Before a device's first chunk, and before its trial after it was set aside, the reference kernel is run until it
+   has not become faster for 0.2 s (`warm_up`). What a first chunk suffers from is the clock, which rises from idle by
+   6% over half a second on a Xeon; memory touched for the first time makes no difference there. What it can't help: on
+   a shared host the clock also steps by 11% for seconds at a time, with what its neighbours do.
 1. A job is run a few times to warm up and to see how long a run takes.
 2. Each of ``repeats`` samples is the mean of as many runs as last ``min_repeat_ms``.
 3. The latency is the median of the samples; their interquartile range over the median is the spread.

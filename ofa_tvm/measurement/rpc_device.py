@@ -8,11 +8,13 @@ from typing import TypeVar
 from typing_extensions import override
 
 from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
+from ofa_tvm.measurement.deadline import NoAnswerError
 from ofa_tvm.measurement.device import Device, check_shapes
 from ofa_tvm.measurement.device_info import DeviceInfo
 from ofa_tvm.measurement.job import Float32Array, Job, KernelJob, SubnetJob
 from ofa_tvm.measurement.rpc_session import RpcSession, one_line
 from ofa_tvm.measurement.tracker import SessionOffer
+from ofa_tvm.measurement.warm_up import warm_up
 from ofa_tvm.targets import EMULATED_SUFFIX, MeasurementProtocol, Target
 
 Result = TypeVar("Result")
@@ -86,6 +88,10 @@ class RpcDevice(Device):
         return self._attempt(job.label, lambda session: session.time(job, protocol))
 
     @override
+    def warm_up(self, reference: KernelJob, protocol: MeasurementProtocol) -> None:
+        warm_up(lambda look: self.time(reference, look), protocol)
+
+    @override
     def run(self, job: SubnetJob, inputs: Float32Array) -> Float32Array:
         check_shapes(job, [inputs])
         return self._attempt(job.label, lambda session: session.run(job, inputs, self._target.measurement.timeout_s))
@@ -121,6 +127,10 @@ class RpcDevice(Device):
             if not isinstance(error, Exception):
                 raise
             reason = one_line(error)
+            if isinstance(error, NoAnswerError):
+                reason += (
+                    f", measurement.timeout_s of target {self._target.name}; raise it there if the job needs longer"
+                )
         if lost:
             raise DeviceUnavailableError(f"the connection to {self.name} was lost during {what} ({reason})")
         raise MeasurementError(f"{what} failed on {self.name}: {reason}")

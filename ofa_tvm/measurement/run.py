@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
-from ofa_tvm.measurement.chunk import Chunk, Failure, Task
+from ofa_tvm.measurement.chunk import Chunk
 from ofa_tvm.measurement.connecting import MAX_THREADS, Connecting, wait_for_any
-from ofa_tvm.measurement.crew import Crew, wait_a_little
+from ofa_tvm.measurement.crew import Crew
 from ofa_tvm.measurement.deferral import interrupts_deferred
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.job import Job, KernelJob, Proof
 from ofa_tvm.measurement.judgement import Judge
+from ofa_tvm.measurement.limits import wait_a_little
 from ofa_tvm.measurement.member import Member
 from ofa_tvm.measurement.protocol import MeasurementFailure, Outcome, host_versions, now
+from ofa_tvm.measurement.task import Task
 from ofa_tvm.measurement.task_queue import TaskQueue
 from ofa_tvm.targets import MeasurementProtocol
 
@@ -87,16 +88,17 @@ class Run:
         """Cut the connections that are in use, and wait for their threads, which return then."""
         for member in self._crew.members:
             if member.at_work:
-                member.drop()
+                member.connection.drop()
         self._connecting.give_up()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._connecting.forget()
         for member in self._crew.members:
-            member.chunk, member.missed_since, member.at_work = None, None, False
+            member.rests()
+            member.ends()
         self._chunks = {}
 
     def _unfinished(self) -> bool:
-        at_work = any(member.chunk is not None and member.chunk.tasks for member in self._crew.members)
+        at_work = any(member.has_tasks for member in self._crew.members)
         return at_work or bool(self._ready) or (len(self._queue) > 0 and not self._expired())
 
     def _expired(self) -> bool:
@@ -107,13 +109,14 @@ class Run:
         with interrupts_deferred():
             for future in [future for future in self._chunks if future.done()]:
                 member, chunk, device = self._chunks.pop(future)
-                member.at_work = False
+                member.rests()
                 future.result()
                 self._settle(member, chunk, device)
             self._connecting.collect()
             for member in self._crew.members:
-                if member.condemned is not None and not member.at_work and self._crew.others(member):
-                    self._set_aside(member, member.condemned)
+                condemned = member.conduct.condemned
+                if condemned is not None and not member.at_work and self._crew.others(member):
+                    self._set_aside(member, condemned)
 
     def _salvage(self) -> None:
         """Take in what else is finished when something went wrong, and no second error."""
@@ -133,17 +136,16 @@ class Run:
         for member in crew.members:
             if member.chunk is None or member.at_work or member.connected:
                 continue
-            if member.missed_since is None:
-                member.missed_since = now_s
-            given_up = bool(crew.others(member)) and now_s - member.missed_since > crew.limits.return_s
-            if given_up and member.chunk.tasks:
+            member.connection.missed(now_s)
+            given_up = bool(crew.others(member)) and member.connection.missed_for(now_s) > crew.limits.return_s
+            if given_up and member.has_tasks:
                 crew.say(f"{member.name} is gone; other devices take over its jobs")
-            if given_up or now_s < member.paused_until:
+            if given_up or member.pause.lasts(now_s):
                 self._return_tasks(member)
 
     def _call_devices(self) -> None:
         crew = self._crew
-        if len(self._queue) or any(member.missed_since is not None for member in crew.members):
+        if len(self._queue) or any(member.connection.is_missed for member in crew.members):
             self._connecting.draw()
             crew.check_absence(crew.limits.absence_s)
 
@@ -151,17 +153,17 @@ class Run:
         for member in self._crew.connected:
             if member.at_work:
                 continue
-            if member.chunk is None:
-                member.chunk = self._next_chunk(member)
-            if member.chunk is not None and member.device is not None:
-                future = self._pool.submit(member.chunk.advance, member.device, self._reference, self._protocol)
-                self._chunks[future] = member, member.chunk, member.device
-                member.at_work = True
+            device = member.connection.device
+            chunk = None if device is None else member.chunk or self._next_chunk(member)
+            if chunk is not None and device is not None:
+                member.begins(chunk)
+                future = self._pool.submit(chunk.advance, device, self._reference, self._protocol)
+                self._chunks[future] = member, chunk, device
 
     def _next_chunk(self, member: Member) -> Chunk | None:
         """Jobs for a device, or none to test it."""
         tasks: list[Task] = []
-        if not member.on_trial:
+        if not member.conduct.on_trial:
             if self._expired():
                 return None
             devices = 1 + len(self._crew.others(member)) + len(self._crew.connecting)
@@ -169,12 +171,13 @@ class Run:
             if not tasks:
                 return None
             self._begun = True
-        return Chunk(tasks, replace(member.tally), None if member.proven else self._proof)
+        conduct = member.conduct
+        return Chunk(tasks, conduct.tally, None if conduct.proven else self._proof, cold=not conduct.proven)
 
     def _await_event(self) -> None:
         limits = self._crew.limits
         futures: list[Future[Any]] = [*self._chunks, *self._connecting.pending]
-        missed = any(member.missed_since is not None for member in self._crew.members)
+        missed = any(member.connection.is_missed for member in self._crew.members)
         if not futures:
             wait_a_little(limits)
         wait_for_any(futures, limits.urgent_poll_s if missed else limits.poll_s)
@@ -182,22 +185,20 @@ class Run:
     def _settle(self, member: Member, chunk: Chunk, device: Device) -> None:
         """Decide on what a member has done of its chunk; if the chunk stays with it, it goes on."""
         self._take_failures(member, chunk, device)
-        member.proven = chunk.proof is None
         why_unfit = self._judge.why_unfit(member, chunk)
         if why_unfit is not None:
             self._set_aside(member, why_unfit)
-        elif not chunk.tasks and not member.on_trial:
-            member.chunk = None
+        elif not chunk.tasks and not member.conduct.on_trial:
+            member.ends()
         elif self._judge.is_acceptable(chunk, MAX_ATTEMPTS):
             self._ready.extend((task.index, measured) for task, measured in chunk.measurements(device))
             self._judge.accept(member, chunk)
-            member.chunk, member.on_trial = None, False
 
     def _take_failures(self, member: Member, chunk: Chunk, device: Device) -> None:
         failed = chunk.take_failed(member.name)
         if chunk.lost_during is not None and self._judge.loss_is_failure(chunk.lost_during):
-            failed.append(self._lost_too_often(member, chunk, chunk.lost_during))
-        member.tally = replace(chunk.tally)
+            failed.append(chunk.take_lost(member.name, chunk.lost_during))
+        member.conduct.tried(chunk.tally, proven=chunk.is_proven)
         for task, failure in failed:
             if self._judge.add_failure(task, failure, member):
                 error = "; then ".join(map(str, task.failures))
@@ -206,17 +207,9 @@ class Run:
             else:
                 self._queue.retry(task, elsewhere=bool(self._crew.others(member)))
 
-    def _lost_too_often(self, member: Member, chunk: Chunk, task: Task) -> tuple[Task, Failure]:
-        del chunk.tasks[task.index]
-        chunk.tally.tried += 1
-        reason = f"lost {task.losses} times while it ran, the last: {chunk.lost}"
-        return task, Failure(member.name, chunk.tally.tried - 1, reason)
-
     def _set_aside(self, member: Member, why: str) -> None:
         self._return_tasks(member)
         self._crew.set_aside(member, why)
 
     def _return_tasks(self, member: Member) -> None:
-        if member.chunk is not None:
-            self._queue.put_back(member.chunk.tasks.values())
-            member.chunk = member.missed_since = None
+        self._queue.put_back(member.ends())

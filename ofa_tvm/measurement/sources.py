@@ -11,6 +11,7 @@ from ofa_tvm.errors import DeviceUnavailableError
 from ofa_tvm.measurement.deadline import shut_connections
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.device_info import DeviceInfo
+from ofa_tvm.measurement.device_names import DeviceNames
 from ofa_tvm.measurement.local_farm import LocalFarm
 from ofa_tvm.measurement.null_device import NullDevice
 from ofa_tvm.measurement.rpc_device import RpcDevice
@@ -25,7 +26,6 @@ from ofa_tvm.measurement.tracker import (
 from ofa_tvm.targets import Target
 
 LOCAL_FREE_LIMIT_S = 10.0
-ID_LENGTH = 6
 
 
 class Offer(ABC):
@@ -100,7 +100,7 @@ class TrackerSource(DeviceSource):
         super().__init__()
         self._target = target
         self._tracker = tracker
-        self._names = _Names(target.device.key)
+        self._names = DeviceNames(target.device.key)
 
     @override
     def offer(self) -> Offer | None:
@@ -189,35 +189,6 @@ class _NullOffer(Offer):
     @override
     def connect(self) -> Device:
         return NullDevice(self._target)
-
-
-class _Names:
-    """Device names for records: two servers do not share one, a board keeps its own whatever its server's port.
-
-    Attributes
-    ----------
-    registered
-        Where there are servers now; the name of one that has gone may be taken over.
-    """
-
-    def __init__(self, key: str) -> None:
-        self.registered: set[str] = set()
-        self._key = key
-        self._owners: dict[str, str] = {}
-        self._given: dict[tuple[str, str], str] = {}
-
-    def of(self, info: DeviceInfo | None, address: str) -> str:
-        """By what the device says about itself; by its address, too, if that does not tell it from all others."""
-        if info is None or not info.hostname:
-            return f"{self._key} at {address}"
-        name = f"{self._key} {info.hostname}" + (f" ({info.id[:ID_LENGTH]})" if info.id else "")
-        name += f": {info.cpu_model}" if info.cpu_model else ""
-        if (name, address) not in self._given:
-            taken = info.id is None or self._owners.get(name) in self.registered
-            self._given[name, address] = f"{name} at {address}" if taken else name
-            if not taken:
-                self._owners[name] = address
-        return self._given[name, address]
 
 
 def no_device(source: DeviceSource) -> DeviceUnavailableError:

@@ -6,8 +6,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from ofa_tvm.measurement.chunk import Task
 from ofa_tvm.measurement.job import Job
+from ofa_tvm.measurement.task import Task
 
 CHUNK_JOBS = 16
 LEAST_JOBS = 8

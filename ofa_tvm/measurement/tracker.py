@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 from tvm.rpc import base
 
 from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError, UsageError
+from ofa_tvm.measurement.tracker_conversation import Conversation
 from ofa_tvm.targets import EMULATED_SUFFIX
 
 ANSWER_LIMIT_S = 5.0
 CLAIM_LIMIT_S = 1.0
 POLL_PERIOD_S = 0.05
 RETURN_LIMIT_S = 2.0
-MAX_ANSWER_BYTES = 1 << 20
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +185,14 @@ _OFFER = TypeAdapter(tuple[int, tuple[str, int, str]])
 
 
 @contextlib.contextmanager
-def _conversation(address: TrackerAddress) -> Iterator[_Conversation]:
+def _conversation(address: TrackerAddress) -> Iterator[Conversation]:
     """A connection to the tracker, greeted; whatever goes wrong on it is the tracker's fault."""
     try:
         with socket.create_connection((address.host, address.port), timeout=ANSWER_LIMIT_S) as connection:
             # Both sides send a message in two parts; with these the second does not wait for 40 ms.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            conversation = _Conversation(connection)
+            conversation = Conversation(connection, ANSWER_LIMIT_S)
             conversation.greet()
             yield conversation
     except (OSError, ValueError) as error:
@@ -204,54 +200,3 @@ def _conversation(address: TrackerAddress) -> Iterator[_Conversation]:
             f"no RPC tracker answers at {address} ({error}); start one with scripts/start_rpc_tracker.sh"
             " or name another in OFA_TVM_TRACKER=HOST:PORT"
         ) from error
-
-
-class _Conversation:
-    """Questions and answers; whoever answers need not be a tracker."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-
-    def greet(self) -> None:
-        """Exchange TVM's magic number."""
-        magic = struct.pack("<i", base.RPC_TRACKER_MAGIC)
-        self._connection.sendall(magic)
-        if self._receive(len(magic), time.monotonic() + ANSWER_LIMIT_S) != magic:
-            raise ValueError("something else listens there")
-
-    def ask(self, question: list[Any], answer: TypeAdapter[tuple[int, Answer]], limit_s: float) -> Answer:
-        """What comes with the code of success, if it is whole in time.
-
-        Raises
-        ------
-        OSError, ValueError
-            It is not, or is nothing that a tracker says.
-        """
-        self._connection.settimeout(ANSWER_LIMIT_S)
-        base.sendjson(self._connection, question)
-        deadline = time.monotonic() + limit_s
-        (size,) = struct.unpack("<i", self._receive(4, deadline))
-        if not 0 < size <= MAX_ANSWER_BYTES:
-            raise ValueError(f"an answer of {size} bytes")
-        content = self._receive(size, deadline)
-        try:
-            code, told = answer.validate_json(content)
-        except ValidationError:
-            raise ValueError("not the answer of a tracker") from None
-        if code != base.TrackerCode.SUCCESS:
-            raise ValueError(f"answer {code}")
-        return told
-
-    def _receive(self, size: int, deadline: float) -> bytes:
-        """So many bytes, the last of them before the deadline."""
-        content = bytearray()
-        while len(content) < size:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise TimeoutError("timed out")
-            self._connection.settimeout(left_s)
-            part = self._connection.recv(min(size - len(content), 1 << 16))
-            if not part:
-                raise ConnectionError("connection closed")
-            content += part
-        return bytes(content)

@@ -35,7 +35,7 @@ class AccuracyModel:
     Raises
     ------
     InvalidRecordError
-        On creation, if the shapes are not those of such networks.
+        On creation, if the shapes are not those of such networks, or a value is NaN or infinite.
     """
 
     base: float
@@ -50,6 +50,9 @@ class AccuracyModel:
         weights = [weight.shape for weight in self.weights]
         if members < 1 or weights != expected_weights or [bias.shape for bias in self.biases] != expected_biases:
             raise InvalidRecordError(f"weights of shapes {weights} are not those of an accuracy predictor")
+        for name, values in (("base", np.asarray(self.base)), *self._tensors().items()):
+            if not np.isfinite(values).all():
+                raise InvalidRecordError(f"{name} holds NaN or infinity")
 
     @property
     def features(self) -> int:
@@ -66,9 +69,12 @@ class AccuracyModel:
 
     def to_safetensors(self) -> bytes:
         """Weights and biases as a safetensors file."""
+        contiguous = {name: np.ascontiguousarray(value) for name, value in self._tensors().items()}
+        return bytes(safetensors.numpy.save(contiguous))
+
+    def _tensors(self) -> dict[str, NDArray[np.float32]]:
         tensors = {f"layers.{index}.weight": weight for index, weight in enumerate(self.weights)}
-        tensors |= {f"layers.{index}.bias": bias for index, bias in enumerate(self.biases)}
-        return bytes(safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
+        return tensors | {f"layers.{index}.bias": bias for index, bias in enumerate(self.biases)}
 
     @classmethod
     def from_safetensors(cls, base: float, content: bytes) -> AccuracyModel:

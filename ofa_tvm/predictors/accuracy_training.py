@@ -19,7 +19,9 @@ from ofa_tvm.predictors.metrics import held_out_metrics
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.encoding import one_hot
 from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.threads import one_torch_thread
+from ofa_tvm.training.accuracy_runs import AccuracyRun
 
 MIN_RECORDS = 20
 HELD_OUT_FRACTION = 0.2
@@ -48,13 +50,13 @@ def train(space: SearchSpace, records: Sequence[tuple[Architecture, float]], see
     InvalidArchitectureError
         An architecture lies outside the space.
     InvalidRecordError
-        An accuracy is not above 0 and at most 1.
+        An accuracy is not a fraction from 0 to 1.
     """
     accuracies = _mean_by_architecture(records)
     if len(accuracies) < MIN_RECORDS:
         raise UsageError(
             f"{len(accuracies)} different subnets: the accuracy predictor needs {MIN_RECORDS}; "
-            "evaluate more with python -m ofa_tvm.accuracy"
+            "measure more with python -m ofa_tvm.accuracy --subnets 320"
         )
     features = one_hot(space, list(accuracies))
     targets = np.array(list(accuracies.values()))
@@ -65,6 +67,28 @@ def train(space: SearchSpace, records: Sequence[tuple[Architecture, float]], see
         model = fit_model(features, targets, seed)
     metrics = held_out_metrics(trial.predict(features[held_out]), targets[held_out])
     return AccuracyPredictor(space, model, TrainingSummary(len(accuracies), _digest(accuracies), seed, metrics))
+
+
+def renew(run: AccuracyRun, seed: int = 0) -> AccuracyPredictor:
+    """Train on all records that count for a run, and keep the predictor in the run's own folder.
+
+    Raises
+    ------
+    UsageError
+        Too few different subnets have a record.
+    InvalidCheckpointError
+        The supernet's weights are missing, damaged, not finite or foreign.
+    InvalidRecordError
+        A line of a file is not an accuracy record.
+    OutputError
+        The predictor can't be written.
+    """
+    metadata = run.folder.metadata
+    load_supernet(run.folder)  # no predictor for weights that are not there, or are none
+    predictor = train(metadata.space, [(record.architecture, record.accuracy) for record in run.records()], seed)
+    provenance = {"supernet": metadata.name, "weights_sha256": metadata.weights_sha256}
+    predictor.save(run.files.predictor, provenance)
+    return predictor
 
 
 def fit_model(features: NDArray[np.float32], targets: NDArray[np.float64], seed: int) -> AccuracyModel:
@@ -122,8 +146,8 @@ def _forward(weights: list[torch.Tensor], biases: list[torch.Tensor], inputs: to
 def _mean_by_architecture(records: Sequence[tuple[Architecture, float]]) -> dict[Architecture, float]:
     samples: dict[Architecture, list[float]] = {}
     for architecture, accuracy in records:
-        if not 0 < accuracy <= 1:
-            raise InvalidRecordError(f"{architecture} has accuracy {accuracy}: give a fraction above 0 and at most 1")
+        if not 0 <= accuracy <= 1:
+            raise InvalidRecordError(f"{architecture} has accuracy {accuracy}: give a fraction from 0 to 1")
         samples.setdefault(architecture, []).append(float(accuracy))
     return {architecture: statistics.fmean(values) for architecture, values in samples.items()}
 

@@ -23,7 +23,7 @@ class Metrics:
     mae, rmse, worst_error
         Mean absolute, root mean square and largest absolute error, in the unit of the measurement.
     mape
-        Mean absolute error relative to the measurement, as a fraction.
+        Mean absolute error relative to the measurement, as a fraction, over the measurements above 0.
     spearman, kendall
         Rank correlation, 1 for the same order; 0 where all predictions or all measurements are equal.
     """
@@ -42,12 +42,12 @@ class Metrics:
 
 
 def held_out_metrics(predicted: ArrayLike, measured: ArrayLike) -> Metrics:
-    """Compare predictions with measurements, both of shape (subnets,), measurements positive.
+    """Compare predictions with measurements, both of shape (subnets,), measurements not negative.
 
     Raises
     ------
     UsageError
-        Fewer than two subnets, shapes that differ, or a measurement that is not positive and finite.
+        Fewer than two subnets, shapes that differ, or a measurement that is negative or not finite.
     """
     predictions = np.asarray(predicted, dtype=np.float64)
     measurements = np.asarray(measured, dtype=np.float64)
@@ -56,14 +56,15 @@ def held_out_metrics(predicted: ArrayLike, measured: ArrayLike) -> Metrics:
             f"{predictions.shape} predictions for {measurements.shape} measurements: "
             "metrics need one prediction for each of at least 2 subnets"
         )
-    if not (np.isfinite(measurements).all() and (measurements > 0).all()):
-        raise UsageError("a measurement is not positive and finite; remove its record and measure again")
+    if not (np.isfinite(measurements).all() and (measurements >= 0).all()):
+        raise UsageError("a measurement is negative or not finite; remove its record and measure again")
     errors = np.abs(predictions - measurements)
+    above = measurements > 0
     return Metrics(
         count=len(errors),
         mae=float(errors.mean()),
         rmse=float(np.sqrt(np.mean(errors**2))),
-        mape=float(np.mean(errors / measurements)),
+        mape=float(np.mean(errors[above] / measurements[above])) if above.any() else 0.0,
         worst_error=float(errors.max()),
         spearman=_rank_correlation(stats.spearmanr, predictions, measurements),
         kendall=_rank_correlation(stats.kendalltau, predictions, measurements),

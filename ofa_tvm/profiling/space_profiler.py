@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.measurement.records import SubnetRecord
+from ofa_tvm.measurement.speeds import Speeds
 from ofa_tvm.profiling.subnet_builds import build_subnets
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.mobilenet_v3 import all_workloads, workloads
@@ -102,13 +103,14 @@ class SpaceProfiler:
                     on_done(len(batch))
 
     def measured_subnets(self, architectures: Iterable[Architecture]) -> dict[Architecture, float]:
-        """Median latency in milliseconds of each subnet measured with today's kernels."""
+        """Median latency in milliseconds of each subnet measured with today's kernels, as on the slowest device."""
         schedules = self._schedules()
+        speeds = Speeds(record.measurement for record in self._bench.store)
         found = {}
         for architecture in architectures:
             record = self._record(architecture, schedules)
             if record is not None and record.measurement is not None:
-                found[architecture] = record.measurement.median_ms
+                found[architecture] = speeds.comparable_ms(record.measurement)
         return found
 
     def measured_kernels(self) -> dict[Workload, float]:

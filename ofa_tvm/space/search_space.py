@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ class SearchSpace:
     expand_ratios: tuple[int, ...] = EXPAND_RATIOS
 
     def __post_init__(self) -> None:
-        if self.width_multiplier <= 0 or self.num_classes < 2:
+        if not (math.isfinite(self.width_multiplier) and self.width_multiplier > 0 and self.num_classes >= 2):
             raise InvalidArchitectureError(
                 f"width multiplier {self.width_multiplier} and {self.num_classes} classes: "
                 "use a positive multiplier and at least 2 classes"
@@ -151,5 +152,7 @@ class SearchSpace:
             for name in ("resolutions", "depths", "kernel_sizes", "expand_ratios"):
                 fields[name] = tuple(int(choice) for choice in fields[name])
             return cls(**fields)
-        except (KeyError, TypeError) as error:
+        except InvalidArchitectureError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InvalidArchitectureError(f"not a search space: {error}") from error

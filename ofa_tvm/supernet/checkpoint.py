@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
+from torch import Tensor
 
 from ofa_tvm.errors import InvalidCheckpointError
 from ofa_tvm.files import sha256, write_atomic, write_json
@@ -27,7 +29,7 @@ def load_supernet(folder: SupernetFolder) -> Supernet:
     Raises
     ------
     InvalidCheckpointError
-        The weights are missing, damaged, or do not fit the search space.
+        The weights are missing, damaged, not finite, or do not fit the search space.
     """
     path = folder.weights
     if not path.is_file():
@@ -44,12 +46,24 @@ def load_supernet(folder: SupernetFolder) -> Supernet:
     except (safetensors.SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InvalidCheckpointError(f"{path} does not fit the search space: {reason}") from error
+    if fault := first_unusable(tensors):
+        raise InvalidCheckpointError(f"{path}: {fault}; copy the supernet again, or train one")
     missing = [name for name in missing if not name.endswith(_NOT_KEPT)]
     if missing or unexpected:
         raise InvalidCheckpointError(
             f"{path} does not fit the search space: missing {missing[:1]}, unexpected {unexpected[:1]}"
         )
     return supernet.eval()
+
+
+def first_unusable(tensors: Mapping[str, Tensor]) -> str | None:
+    """What is wrong with the first tensor that no network can compute with; None if all are fine."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            return f"{name} holds NaN or infinity"
+        if name.endswith("running_var") and (tensor < 0).any():
+            return f"{name} holds a negative variance"
+    return None
 
 
 def save_supernet(folder: Path, supernet: Supernet, description: SupernetDescription) -> SupernetFolder:

@@ -6,23 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ofa_tvm.errors import InvalidArchitectureError, InvalidCheckpointError
 from ofa_tvm.names import ClassNames, PlainName, nearest
 from ofa_tvm.schema_errors import first_fault
 from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.supernet.accuracy_files import AccuracyFiles, accuracy_files
 
 DEFAULT_SUPERNET = "characters"
 SHIPPED_FOLDER = Path(__file__).with_name("shipped")
 METADATA_FILE = "supernet.json"
 WEIGHTS_FILE = "weights.safetensors"
-ACCURACY_RECORDS_FILE = "accuracy.jsonl"
-ACCURACY_PREDICTOR_FOLDER = "accuracy_predictor"
+
+_Mean = Annotated[float, Field(ge=-1e6, le=1e6)]
+_Std = Annotated[float, Field(ge=1e-6, le=1e6)]  # divides float32 pixels
+# A larger seed would run into a later block of a smaller one (`training.characters`).
+_StreamSeed = Annotated[int, Field(ge=0, lt=1 << 32)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _search_space(content: dict[str, Any]) -> dict[str, Any]:
@@ -36,8 +40,14 @@ class DataDescription(_Strict):
     """Where images for BN calibration and for measuring accuracy come from."""
 
     kind: Literal["characters"]
-    calibration_seed: int
-    held_out_seed: int
+    calibration_seed: _StreamSeed
+    held_out_seed: _StreamSeed
+
+    @model_validator(mode="after")
+    def _calibrated_on_other_images(self) -> DataDescription:
+        if self.calibration_seed == self.held_out_seed:
+            raise ValueError(f"seed {self.held_out_seed} gives the held-out images and those of calibration alike")
+        return self
 
 
 class PhaseRecord(_Strict):
@@ -73,8 +83,8 @@ class SupernetDescription(_Strict):
 
     name: PlainName
     class_names: ClassNames
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[_Mean, _Mean, _Mean]
+    std: tuple[_Std, _Std, _Std]
     data: DataDescription
     training: TrainingRecord
 
@@ -106,10 +116,17 @@ class SupernetMetadata(SupernetDescription):
 
 @dataclass(frozen=True)
 class SupernetFolder:
-    """A supernet on disk: ``supernet.json``, ``weights.safetensors``, accuracy records and predictor."""
+    """A supernet on disk: ``supernet.json``, ``weights.safetensors``, accuracy records and predictor.
+
+    Attributes
+    ----------
+    shipped
+        Found by the name of one that comes with the package, whose folder is not the user's to write to.
+    """
 
     path: Path
     metadata: SupernetMetadata
+    shipped: bool = False
 
     @property
     def weights(self) -> Path:
@@ -117,14 +134,13 @@ class SupernetFolder:
         return self.path / WEIGHTS_FILE
 
     @property
-    def accuracy_records(self) -> Path:
-        """JSON Lines, one measured subnet a line."""
-        return self.path / ACCURACY_RECORDS_FILE
+    def label(self) -> str:
+        """What ``--supernet`` takes for it."""
+        return self.metadata.name if self.shipped else str(self.path)
 
-    @property
-    def accuracy_predictor(self) -> Path:
-        """Folder of the trained accuracy predictor."""
-        return self.path / ACCURACY_PREDICTOR_FOLDER
+    def accuracy_files(self, runs: Path) -> AccuracyFiles:
+        """Where its accuracy records and predictors are: those it came with and, below `runs`, the user's own."""
+        return accuracy_files(self.path, self.shipped, runs, self.metadata.name)
 
 
 def shipped_supernets() -> list[str]:
@@ -141,7 +157,8 @@ def find_supernet(name_or_path: str) -> SupernetFolder:
         There is none, or its metadata is damaged.
     """
     known = shipped_supernets()
-    folder = SHIPPED_FOLDER / name_or_path if name_or_path in known else Path(name_or_path)
+    shipped = name_or_path in known
+    folder = SHIPPED_FOLDER / name_or_path if shipped else Path(name_or_path)
     try:
         content = (folder / METADATA_FILE).read_bytes()
     except OSError as error:
@@ -149,6 +166,6 @@ def find_supernet(name_or_path: str) -> SupernetFolder:
         choices = " or ".join([*known, f"a folder with {METADATA_FILE}"])
         raise InvalidCheckpointError(f"no supernet {name_or_path!r}{hint} name {choices}") from error
     try:
-        return SupernetFolder(folder, SupernetMetadata.model_validate_json(content))
+        return SupernetFolder(folder, SupernetMetadata.model_validate_json(content), shipped)
     except ValidationError as error:
         raise InvalidCheckpointError(f"{folder / METADATA_FILE}: {first_fault(error)}") from error

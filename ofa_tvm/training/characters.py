@@ -30,17 +30,23 @@ _EXTRAS = 13  # of one image: three colours, background gradient, noise
 
 @dataclass(frozen=True)
 class CharacterImages:
-    """The stream of images of one seed. Streams of different seeds are independent.
+    """The stream of images of one seed and branch. Different streams are independent.
 
     Attributes
     ----------
+    seed
+        Below 2**32 where there is no branch: a larger one would run into a later block of a smaller one.
     difficulty
         1 is what accuracy is measured on. Towards 0, distortion, blur, clutter and noise fade and
         the contrast grows: nets learn the hard images only after easy ones.
+    branch
+        Keeps a seed's streams of one purpose apart from those of another (`streams`); empty for images that
+        accuracy is measured and statistics are computed on.
     """
 
     seed: int
     difficulty: float = 1.0
+    branch: tuple[int, ...] = ()
 
     def block(self, index: int, resolution: int) -> tuple[Tensor, Tensor]:
         """The `BLOCK` images from number ``index * BLOCK`` on, and their labels.
@@ -52,16 +58,26 @@ class CharacterImages:
         labels
             int64 indices into `glyphs.CLASS_NAMES`, shape (BLOCK,).
         """
-        rng = np.random.default_rng([self.seed, index])
+        rng = np.random.default_rng(self.entropy(index))
         drawn = rng.random((BLOCK, (1 + _DISTRACTORS) * _PARAMETERS + _EXTRAS))
         noise = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         return _render(drawn, resolution, self.difficulty, noise)
 
+    def entropy(self, index: int) -> np.random.SeedSequence:
+        """What all that is random in a block is drawn from.
 
-def normalise(images: Tensor) -> Tensor:
-    """uint8 images (N, 3, R, R) to float32 with `MEAN` and `STD`, channels last in memory."""
+        With a branch, numpy fills the seed up to four words and puts branch and number behind them. Without one there
+        are at most four, so that no seed of a branch, however large, gives the block of a seed without branch.
+        """
+        if self.branch:
+            return np.random.SeedSequence(self.seed, spawn_key=(*self.branch, index))
+        return np.random.SeedSequence([self.seed, index])
+
+
+def normalise(images: Tensor, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> Tensor:
+    """uint8 images (N, 3, R, R) to float32 with a mean and a standard deviation a colour, channels last in memory."""
     scaled = images.to(torch.float32).div_(255)
-    normalised = (scaled - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    normalised = (scaled - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     return normalised.contiguous(memory_format=torch.channels_last)
 
 
@@ -71,22 +87,32 @@ class ImageSet:
 
     images: Tensor
     labels: Tensor
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
 
     @classmethod
-    def render(cls, seed: int, count: int, resolution: int) -> ImageSet:
-        """The first `count` images of a stream."""
+    def render(
+        cls,
+        seed: int,
+        count: int,
+        resolution: int,
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
+    ) -> ImageSet:
+        """The first `count` images of a stream, normalised in batches by `mean` and `std`."""
         stream = CharacterImages(seed)
         # PyTorch computes without Python's lock, so threads draw side by side, each alone: if PyTorch shared the work
         # of each among several, these would wait for each other, and spin.
         with one_torch_thread(), ThreadPoolExecutor(usable_cpus()) as threads:
             blocks = threads.map(stream.block, range(-(-count // BLOCK)), itertools.repeat(resolution))
             images, labels = zip(*blocks, strict=True)
-        return cls(torch.cat(images)[:count], torch.cat(labels)[:count])
+        return cls(torch.cat(images)[:count], torch.cat(labels)[:count], mean, std)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images (size, 3, R, R) and their labels, in order; the last batch may be smaller."""
         for start in range(0, len(self.labels), size):
-            yield normalise(self.images[start : start + size]), self.labels[start : start + size]
+            batch = normalise(self.images[start : start + size], self.mean, self.std)
+            yield batch, self.labels[start : start + size]
 
 
 def _render(

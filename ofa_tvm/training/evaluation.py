@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from ofa_tvm.errors import NumericalMismatchError
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.calibration import calibrate
@@ -73,10 +74,24 @@ class Evaluator:
         ----------
         classify
             Computes its logits in PyTorch's place: what is given to a device, which is faster, too.
+
+        Raises
+        ------
+        InvalidArchitectureError
+            The architecture is not of the supernet's space.
+        NumericalMismatchError
+            A logit is NaN or infinite.
         """
         classify = classify or channels_last(self.calibrated(architecture))
         held_out = self.held_out(architecture.resolution)
-        hits = sum(int((classify(images).argmax(1) == labels).sum()) for images, labels in held_out.batches(_BATCH))
+        hits = 0
+        for images, labels in held_out.batches(_BATCH):
+            logits = classify(images)
+            if not logits.isfinite().all():  # argmax takes NaN for the largest: an accuracy of chance, and no error
+                raise NumericalMismatchError(
+                    f"{architecture} gives logits that are NaN or infinite: weights of no use; train again"
+                )
+            hits += int((logits.argmax(1) == labels).sum())
         return AccuracyRecord(
             architecture=architecture,
             accuracy=hits / self._held_out_images,
@@ -89,8 +104,13 @@ class Evaluator:
         """The held-out images at one resolution."""
         return self._image_set(self._metadata.data.held_out_seed, self._held_out_images, resolution)
 
+    def sample(self, resolution: int) -> torch.Tensor:
+        """The first held-out image at one resolution, normalised: shape (1, 3, resolution, resolution) float32."""
+        images, _ = next(self.held_out(resolution).batches(1))
+        return images
+
     def _image_set(self, seed: int, count: int, resolution: int) -> ImageSet:
         key = (seed, count, resolution)
         if key not in self._image_sets:
-            self._image_sets[key] = ImageSet.render(seed, count, resolution)
+            self._image_sets[key] = ImageSet.render(seed, count, resolution, self._metadata.mean, self._metadata.std)
         return self._image_sets[key]

@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ofa_tvm.errors import StageError
 from ofa_tvm.files import append_json_line
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.channels import sort_channels
 from ofa_tvm.supernet.network import Supernet
-from ofa_tvm.training.characters import CharacterImages, normalise
+from ofa_tvm.training.characters import normalise
 from ofa_tvm.training.memory_layout import channels_last
 from ofa_tvm.training.optimisation import learning_rate, new_optimizer, training_loss
 from ofa_tvm.training.phases import Phase
 from ofa_tvm.training.state import Position, TrainingState
+from ofa_tvm.training.streams import training_images, training_subnets
 
 GRADIENT_NORM_LIMIT = 10.0
 
@@ -69,6 +71,8 @@ class ProgressiveShrinking:
             The folder holds a damaged state, or one of another search space, seed or schedule.
         OutputError
             The folder can't be written.
+        StageError
+            The loss is NaN or infinite; the last saved state is from before.
         """
         torch.set_num_threads(self.threads)
         torch.manual_seed(self.seed)
@@ -114,9 +118,9 @@ class ProgressiveShrinking:
             sort_channels(supernet, phase.kept_ratios)
 
     def _step(self, index: int, phase: Phase, step: int, supernet: Supernet, optimizer: torch.optim.AdamW) -> None:
-        rng = np.random.default_rng([self.seed, index, step])
+        rng = training_subnets(self.seed, index, step)
         resolution = int(rng.choice(phase.space.resolutions))
-        stream = CharacterImages(self.seed * 1000 + index + 1, phase.difficulty(step))
+        stream = training_images(self.seed, index, phase.difficulty(step))
         images, labels = stream.block(step, resolution)
         images = normalise(images)
         supernet.train()
@@ -132,7 +136,12 @@ class ProgressiveShrinking:
             torch.autograd.backward(loss)
             losses.append(loss.item())
             hits.append((logits.argmax(1) == labels).float().mean().item())
-        nn.utils.clip_grad_norm_(supernet.parameters(), GRADIENT_NORM_LIMIT)
+        norm = nn.utils.clip_grad_norm_(supernet.parameters(), GRADIENT_NORM_LIMIT)
+        if not (np.isfinite(losses).all() and norm.isfinite()):
+            raise StageError(
+                f"training diverged at step {step + 1} of phase {phase.name}: the loss is {np.mean(losses):g}, the "
+                f"gradient's norm {norm:g}; train with another --seed, to another folder with --out"
+            )
         optimizer.step()
         progress = TrainingProgress(phase.name, step + 1, phase.steps, float(np.mean(losses)), float(np.mean(hits)))
         self.report(progress)

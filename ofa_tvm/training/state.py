@@ -14,6 +14,7 @@ from torch import Tensor
 from ofa_tvm.errors import InvalidCheckpointError
 from ofa_tvm.files import write_atomic
 from ofa_tvm.space.search_space import SearchSpace
+from ofa_tvm.supernet.checkpoint import first_unusable
 from ofa_tvm.supernet.network import Supernet
 from ofa_tvm.training.memory_layout import channels_last
 from ofa_tvm.training.phases import Phase
@@ -129,6 +130,8 @@ class TrainingState:
             position = Position(**json.loads(header["position"]))
         except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpointError(f"{path}: not a training state ({error}); {_START_AGAIN}") from error
+        if fault := first_unusable(tensors):
+            raise InvalidCheckpointError(f"{path}: {fault}; {_START_AGAIN}")
         if space != self._space:
             raise InvalidCheckpointError(f"{path}: a training of another search space; name another folder with --out")
         if (run := header.get("run", self._run)) != self._run:  # states before this check have none

@@ -10,6 +10,7 @@ from ofa_tvm.bundle import verify_on_device as module
 from ofa_tvm.bundle.verify_on_device import verify_on_device
 from ofa_tvm.measurement.devices import cpu_model, open_farm
 from ofa_tvm.measurement.member import Member
+from ofa_tvm.measurement.null_device import NullDevice
 from ofa_tvm.targets import load_target
 
 
@@ -22,7 +23,10 @@ def test_the_device_that_ran_the_sample_is_named_not_all_that_were_seen(pristine
     @contextlib.contextmanager
     def with_another(*arguments):
         with open_farm(*arguments) as farm:
-            farm._crew.members.insert(0, Member(None, "another board", met=True, emulated=True))
+            another = Member("another board")
+            another.connection.made("another board", NullDevice(load_target("null")))
+            another.connection.drop()
+            farm._crew.members.insert(0, another)
             yield farm
 
     monkeypatch.setattr(module, "open_farm", with_another)

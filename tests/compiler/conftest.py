@@ -20,10 +20,10 @@ from ofa_tvm.compiler.kernels import KERNEL_OPTIONS, KernelObjects
 from ofa_tvm.compiler.machine import Machine, machine_of, resolve_tvm_target
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
 from ofa_tvm.compiler.toolchain import Toolchain
-from ofa_tvm.measurement.crew import Limits
 from ofa_tvm.measurement.device import Device, Float32Array
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import Job, KernelJob, SubnetJob
+from ofa_tvm.measurement.limits import Limits
 from ofa_tvm.measurement.records import RecordStore
 from ofa_tvm.measurement.sources import DeviceSource, Offer
 from ofa_tvm.space.workload import Workload

@@ -22,13 +22,13 @@ import numpy as np
 import psutil
 import pytest
 
-from ofa_tvm.accuracy import subnets_to_measure
 from ofa_tvm.bundle.files import check_files
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.metadata import DataDescription, SupernetDescription, TrainingRecord
 from ofa_tvm.supernet.network import Supernet
+from ofa_tvm.training.accuracy_runs import subnets_to_measure
 from ofa_tvm.training.characters import MEAN, STD
 from ofa_tvm.training.glyphs import CLASS_NAMES
 from ofa_tvm.training.records import CALIBRATION_IMAGES, HELD_OUT_IMAGES, AccuracyRecord, append_accuracy_record
@@ -195,7 +195,7 @@ def write_supernet(path: Path, space: SearchSpace) -> None:
         accuracy = 0.5 + 0.1 * float(np.log10(macs / 1e6))
         digest = folder.metadata.weights_sha256
         record = AccuracyRecord(architecture, accuracy, HELD_OUT_IMAGES, CALIBRATION_IMAGES, digest)
-        append_accuracy_record(folder.accuracy_records, record)
+        append_accuracy_record(folder.accuracy_files(path).records, record)
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ import subprocess
 
 import pytest
 
+from ofa_tvm.supernet.checkpoint import load_supernet, save_supernet
+from ofa_tvm.supernet.metadata import SupernetDescription, find_supernet
+
 TARGET = """\
 description: The null device under another name
 emulated: true
@@ -136,6 +139,40 @@ def test_a_supernet_whose_metadata_is_damaged(deploy, copied, damage):
     path = copied / "supernet.json"
     path.write_text(damage(path.read_text()))
     deploy(supernet=copied).fails(2, "copied/supernet.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("name", "../../x", "name: String should match pattern"),
+        ("std", [0.25, 0, 0.25], "std.1: Input should be"),
+        ("std", [0.25, float("nan"), 0.25], "std.1: Input should be a finite number"),
+    ],
+)
+def test_a_supernet_that_would_do_harm_later(deploy, copied, commands, key, value, named):
+    path = copied / "supernet.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    before = sorted(commands.folder.parent.iterdir())
+    deploy(supernet=copied).fails(2, "copied/supernet.json", named)
+    assert sorted(commands.folder.parent.iterdir()) == before
+    assert not (commands.folder / "x").exists()
+
+
+def test_weights_in_place_of_those_the_accuracy_predictor_was_trained_for(deploy, copied):
+    path = copied / "supernet.json"
+    content = json.loads(path.read_text())
+    network = load_supernet(find_supernet(str(copied)))
+    network.classifier.linear.bias.data.add_(1)
+    save_supernet(copied, network, description_of(copied))
+    assert json.loads(path.read_text())["weights_sha256"] != content["weights_sha256"]
+    deploy(supernet=copied).fails(
+        2, "copied/accuracy_predictor", "other weights", "python -m ofa_tvm.accuracy --supernet"
+    )
+
+
+def description_of(folder):
+    metadata = find_supernet(str(folder)).metadata
+    return SupernetDescription(**{name: getattr(metadata, name) for name in SupernetDescription.model_fields})
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-9], None], ids=["torn", "missing"])

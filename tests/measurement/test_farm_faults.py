@@ -15,11 +15,11 @@ import psutil
 import pytest
 
 from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError
-from ofa_tvm.measurement.crew import Limits
 from ofa_tvm.measurement.device_info import DeviceInfo
 from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import KernelJob
+from ofa_tvm.measurement.limits import Limits
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome
 from ofa_tvm.measurement.rpc_session import RpcSession
 from ofa_tvm.measurement.sources import TrackerSource

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
-from ofa_tvm.measurement.chunk import Chunk, Tally, Task
+from ofa_tvm.measurement.chunk import Chunk
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.job import Float32Array, Job, KernelJob, SubnetJob
 from ofa_tvm.measurement.protocol import median_and_spread
+from ofa_tvm.measurement.task import Tally, Task
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import MeasurementProtocol
 

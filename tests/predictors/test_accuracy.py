@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import subprocess
 import sys
@@ -103,7 +104,32 @@ def test_too_few_records(space, accuracy_records):
         accuracy_training.train(space, repeated)
 
 
-@pytest.mark.parametrize("accuracy", [0.0, 1.2, 87.3, float("nan")])
+def test_an_accuracy_of_0_is_one(space, draw, quick):
+    predictor = accuracy_training.train(space, [(a, 0.01 * (n % 5)) for n, a in enumerate(draw(25, 1))])
+    assert np.isfinite(list(predictor.summary.held_out.to_dict().values())).all()
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda model: dataclasses.replace(model, base=float("nan")), "base"),
+        (lambda model: spoilt(model.weights[2], float("nan")) or model, r"layers\.2\.weight"),
+        (lambda model: spoilt(model.biases[0], float("inf")) or model, r"layers\.0\.bias"),
+    ],
+)
+def test_what_is_not_finite_is_refused_by_name(accuracy_predictor, damage, named):
+    original = accuracy_predictor._model
+    model = AccuracyModel(original.base, *([w.copy() for w in part] for part in (original.weights, original.biases)))
+    with pytest.raises(InvalidRecordError, match=f"{named} holds NaN or infinity"):
+        spoiled = damage(model)
+        AccuracyModel.from_safetensors(spoiled.base, spoiled.to_safetensors())
+
+
+def spoilt(values, value):
+    values.flat[-1] = value
+
+
+@pytest.mark.parametrize("accuracy", [-0.1, 1.2, 87.3, float("nan")])
 def test_percentages_and_nonsense_are_refused(space, draw, accuracy):
     with pytest.raises(InvalidRecordError, match="fraction"):
         accuracy_training.train(space, [(a, accuracy) for a in draw(20, 1)])

@@ -28,6 +28,13 @@ def test_rank_correlations_are_scipys():
     assert metrics.kendall == pytest.approx(stats.kendalltau(predicted, measured).statistic)
 
 
+def test_a_measurement_of_0_has_no_relative_error():
+    metrics = held_out_metrics([0.1, 0.5, 0.6], [0.0, 0.4, 0.5])
+    assert metrics.mae == pytest.approx(0.1)
+    assert metrics.mape == pytest.approx((0.25 + 0.2) / 2)
+    assert held_out_metrics([0.1, 0.5], [0.0, 0.0]).mape == 0.0
+
+
 def test_reversed_order():
     metrics = held_out_metrics([3.0, 2.0, 1.0], [1.0, 2.0, 3.0])
     assert (metrics.spearman, metrics.kendall) == pytest.approx((-1.0, -1.0))
@@ -41,7 +48,7 @@ def test_constant_predictions_have_no_correlation_and_stay_json():
 
 @pytest.mark.parametrize(
     ("predicted", "measured"),
-    [([1.0], [1.0]), ([1.0, 2.0], [1.0]), ([1.0, 2.0], [0.0, 1.0]), ([1.0, 2.0], [np.nan, 1.0])],
+    [([1.0], [1.0]), ([1.0, 2.0], [1.0]), ([1.0, 2.0], [-1.0, 1.0]), ([1.0, 2.0], [np.nan, 1.0])],
 )
 def test_what_cannot_be_compared_is_refused(predicted, measured):
     with pytest.raises(UsageError):

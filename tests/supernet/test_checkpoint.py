@@ -128,12 +128,66 @@ def test_weights_of_another_space(saved):
         ({"search_space": {"family": "resnet"}}, "search_space: .*family 'resnet'"),
         ({"search_space": {"family": "mobilenet_v3", "depths": 3}}, "search_space: .*not a search space"),
         ({"class_names": ["a", "b"]}, "2 class names for 10 classes"),
+        ({"name": "../../x"}, r"name: .*, not '../../x'"),
+        ({"mean": [0.5, float("nan"), 0.5]}, r"mean\.1: Input should be a finite number"),
+        ({"mean": [0.5, 0.5, float("inf")]}, r"mean\.2: Input should be a finite number"),
+        ({"std": [0.25, 0, 0.25]}, r"std\.1: Input should be .*, not 0"),
+        ({"std": [-0.25, 0.25, 0.25]}, r"std\.0: Input should be .*, not -0.25"),
+        ({"std": [0.25, 0.25, 1e-300]}, r"std\.2: Input should be .*, not 1e-300"),
+        ({"std": [float("nan")] * 3}, r"std\.0: Input should be a finite number"),
+        (
+            {"data": {"kind": "characters", "calibration_seed": 5, "held_out_seed": 5}},
+            "data: seed 5 gives the held-out",
+        ),
+        ({"data": {"kind": "characters", "calibration_seed": -1, "held_out_seed": 5}}, r"data\.calibration_seed: "),
+        ({"data": {"kind": "characters", "calibration_seed": 1, "held_out_seed": 2**32}}, r"data\.held_out_seed: "),
         ({"data": {"kind": "photographs", "calibration_seed": 1, "held_out_seed": 2}}, "data.kind: Input should be"),
     ],
 )
 def test_metadata_outside_the_schema(saved, changes, pattern):
     edit(saved, **changes)
     refused(saved.path, pattern)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("width_multiplier", float("nan")),
+        ("width_multiplier", float("inf")),
+        ("num_classes", float("nan")),
+        ("resolutions", [float("nan")]),
+        ("resolutions", [float("inf")]),
+        ("depths", [2, "x"]),
+    ],
+)
+def test_a_search_space_of_no_numbers(saved, key, value):
+    edit(saved, search_space={**saved.metadata.search_space, key: value})
+    refused(saved.path, "search_space: ")
+
+
+def test_a_learning_rate_that_is_none(saved):
+    phase = {"name": "base", "steps": 1, "learning_rate": float("nan"), "subnets_per_step": 1}
+    training = saved.metadata.training.model_dump(mode="json")
+    edit(saved, training={**training, "phases": [phase]})
+    refused(saved.path, r"training\.phases\.0\.learning_rate: Input should be a finite number")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["blocks.3.conv.depth_conv.bn.bn.weight", "classifier.linear.bias"])
+def test_weights_that_are_not_finite_name_the_tensor(saved, name, value):
+    tensors = safetensors.torch.load_file(saved.weights)
+    tensors[name].view(-1)[-1] = value
+    safetensors.torch.save_file(tensors, saved.weights)
+    edit(saved, weights_sha256=sha256(saved.weights))
+    refused(saved.path, f"{name} holds NaN or infinity")
+
+
+def test_a_negative_variance_names_the_tensor(saved):
+    tensors = safetensors.torch.load_file(saved.weights)
+    tensors["first_conv.bn.running_var"][0] = -1
+    safetensors.torch.save_file(tensors, saved.weights)
+    edit(saved, weights_sha256=sha256(saved.weights))
+    refused(saved.path, r"first_conv\.bn\.running_var holds a negative variance")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]"])

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
-from ofa_tvm.errors import InvalidArchitectureError, InvalidRecordError
+from ofa_tvm.errors import InvalidArchitectureError, InvalidRecordError, NumericalMismatchError
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.calibration import calibrate
 from ofa_tvm.supernet.checkpoint import load_supernet
@@ -76,6 +77,34 @@ def test_records_round_trip(record, tmp_path):
     assert read_accuracy_records(path, record.weights_sha256) == [record, record]
 
 
+@pytest.mark.parametrize("accuracy", [0.0, 1.0, 0, 1])
+def test_the_ends_of_the_scale_are_accuracies(record, tmp_path, accuracy):
+    path = tmp_path / "accuracy.jsonl"
+    extreme = dataclasses.replace(record, accuracy=accuracy)
+    append_accuracy_record(path, extreme)
+    assert read_accuracy_records(path, record.weights_sha256) == [extreme]
+
+
+def test_the_field_at_fault_is_named(record, tmp_path):
+    path = tmp_path / "accuracy.jsonl"
+    append_accuracy_record(path, dataclasses.replace(record, accuracy=float("nan")))
+    with pytest.raises(InvalidRecordError, match=r"line 1: .*accuracy: Input should be a finite number"):
+        read_accuracy_records(path, record.weights_sha256)
+
+
+def test_logits_that_are_no_numbers_are_no_accuracy(evaluator, space):
+    with pytest.raises(NumericalMismatchError, match="NaN or infinite"):
+        evaluator.accuracy(space.smallest(), lambda images: torch.full((len(images), 47), float("nan")))
+
+
+def test_images_are_normalised_as_the_supernet_says(untrained):
+    metadata = untrained.metadata.model_copy(update={"mean": (0.0, 0.5, 1.0), "std": (1.0, 0.5, 0.25)})
+    evaluator = Evaluator(dataclasses.replace(untrained, metadata=metadata), CALIBRATION_IMAGES, IMAGES)
+    pixels = evaluator.held_out(32).images[:1] / 255
+    expected = torch.stack([pixels[:, 0], (pixels[:, 1] - 0.5) / 0.5, (pixels[:, 2] - 1.0) / 0.25], 1)
+    torch.testing.assert_close(evaluator.sample(32), expected)
+
+
 def test_records_of_other_weights_are_left_out(record, tmp_path):
     path = tmp_path / "accuracy.jsonl"
     append_accuracy_record(path, record)
@@ -99,6 +128,13 @@ def test_a_torn_last_line_is_left_out(record, tmp_path):
         lambda content: "[1]",
         lambda content: "{}",
         lambda content: json.dumps({**content, "accuracy": 1.5}),
+        lambda content: json.dumps({**content, "accuracy": -0.1}),
+        lambda content: json.dumps({**content, "accuracy": float("nan")}),
+        lambda content: json.dumps({**content, "accuracy": True}),
+        lambda content: json.dumps({**content, "images": float("nan")}),
+        lambda content: json.dumps({**content, "images": 0}),
+        lambda content: json.dumps({**content, "calibration_images": "many"}),
+        lambda content: json.dumps({**content, "weights_sha256": None}),
         lambda content: json.dumps({**content, "accuracy": "high"}),
         lambda content: json.dumps({**content, "accuraccy": 0.5}),
         lambda content: json.dumps({**content, "architecture": {"resolution": 33, "stages": []}}),

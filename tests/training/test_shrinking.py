@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 
@@ -9,9 +10,11 @@ import safetensors
 import safetensors.torch
 import torch
 
-from ofa_tvm.errors import InvalidCheckpointError, OutputError
+from ofa_tvm.errors import InvalidCheckpointError, OutputError, StageError
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.network import Supernet
+from ofa_tvm.training import shrinking
+from ofa_tvm.training.optimisation import training_loss
 from ofa_tvm.training.phases import progressive_shrinking
 from ofa_tvm.training.shrinking import ProgressiveShrinking
 
@@ -177,6 +180,32 @@ def test_a_missing_teacher(trainer, folder_at_step_5):
     (folder_at_step_5 / "teacher.safetensors").unlink()
     with pytest.raises(InvalidCheckpointError, match=r"teacher.safetensors: not a training state"):
         trainer(folder_at_step_5).run()
+
+
+def test_a_state_that_is_not_finite(trainer, folder_at_step_5):
+    path = folder_at_step_5 / "state.safetensors"
+    with safetensors.safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    tensors = safetensors.torch.load_file(path)
+    tensors["exp_avg.classifier.linear.bias"][0] = float("nan")
+    safetensors.torch.save_file(tensors, path, header)
+    with pytest.raises(InvalidCheckpointError, match=r"exp_avg\.classifier\.linear\.bias holds NaN"):
+        trainer(folder_at_step_5).run()
+
+
+def test_a_training_that_diverges_ends_before_its_weights_are_spoilt(trainer, tmp_path, monkeypatch):
+    steps = itertools.count()
+
+    def diverging(logits, labels, soft_labels):
+        loss = training_loss(logits, labels, soft_labels)
+        return loss * float("nan") if next(steps) == 2 else loss
+
+    monkeypatch.setattr(shrinking, "training_loss", diverging)
+    with pytest.raises(StageError, match=r"diverged at step 3 of phase base: the loss is nan.*--out"):
+        trainer(tmp_path).run()
+    assert trainer(tmp_path).finished_steps() == 2
+    for name, tensor in safetensors.torch.load_file(tmp_path / "state.safetensors").items():
+        assert tensor.isfinite().all(), name
 
 
 def test_another_search_space(trainer, folder, space):

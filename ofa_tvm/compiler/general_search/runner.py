@@ -13,7 +13,8 @@ from ofa_tvm.compiler.general_search.builder import Artifact
 from ofa_tvm.compiler.kernel_check import REFERENCE
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import KernelJob
-from ofa_tvm.measurement.protocol import MeasurementFailure, Outcome
+from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome
+from ofa_tvm.measurement.speeds import Speeds
 from ofa_tvm.targets import MeasurementProtocol
 
 REPEATS = 5
@@ -62,6 +63,7 @@ class FarmRunner(ms.runner.PyRunner):  # type: ignore[misc]
         self._farm = farm
         self._reference = reference
         self._protocol = protocol.model_copy(update={"repeats": min(REPEATS, protocol.repeats)})
+        self._speeds = Speeds()
         self.error: BaseException | None = None
 
     def run(self, runner_inputs: list[ms.runner.RunnerInput]) -> list[ms.runner.RunnerFuture]:
@@ -74,7 +76,10 @@ class FarmRunner(ms.runner.PyRunner):  # type: ignore[misc]
         except BaseException as error:  # to be raised as it is: through TVM it would be another
             self.error = error
             raise
-        return [Timed(_result(outcomes[index])) for index in range(len(jobs))]
+        for outcome in outcomes.values():
+            if isinstance(outcome, Measurement):
+                self._speeds.learn(outcome)
+        return [Timed(_result(outcomes[index], self._speeds)) for index in range(len(jobs))]
 
 
 def candidate_job(artifact_path: str, args_info: list[ms.arg_info.TensorInfo]) -> CandidateJob:
@@ -84,8 +89,8 @@ def candidate_job(artifact_path: str, args_info: list[ms.arg_info.TensorInfo]) -
     return CandidateJob(artifact.library, artifact.symbol, shapes, REFERENCE)
 
 
-def _result(outcome: Outcome) -> ms.runner.RunnerResult:
+def _result(outcome: Outcome, speeds: Speeds) -> ms.runner.RunnerResult:
     """The median stands for all samples: the database ranks by their mean, which one interruption spoils."""
     if isinstance(outcome, MeasurementFailure):
         return ms.runner.RunnerResult(None, outcome.error)
-    return ms.runner.RunnerResult([outcome.median_ms / 1e3], None)
+    return ms.runner.RunnerResult([speeds.comparable_ms(outcome) / 1e3], None)

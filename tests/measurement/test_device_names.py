@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from ofa_tvm.measurement.device_info import DeviceInfo
-from ofa_tvm.measurement.sources import _Names
+from ofa_tvm.measurement.device_names import DeviceNames
 
 
 def a_board(board: str | None, hostname: str | None = "raspberrypi") -> DeviceInfo:
     return DeviceInfo(id=board, hostname=hostname, cpu_model="Cortex-A72")
 
 
-def names_with(*registered: str) -> _Names:
-    names = _Names("rasp4")
+def names_with(*registered: str) -> DeviceNames:
+    names = DeviceNames("rasp4")
     names.registered = set(registered)
     return names
 

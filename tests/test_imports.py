@@ -16,6 +16,7 @@ FOUNDATION = (
     "errors",
     "printable",
     "light_tvm",
+    "addresses",
     "reporting",
     "names",
     "schema_errors",

@@ -73,7 +73,7 @@ def test_damaged_line_about_the_host_is_named(tmp_path: Path, line: str):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("names", ["*", "board", HASHED])
+@pytest.mark.parametrize("names", ["*", "board", HASHED], ids=["any", "plain", "hashed"])
 def test_revoked_key_is_refused_wherever_it_is_known(tmp_path: Path, names: str):
     own, users = tmp_path / "own", tmp_path / "users"
     own.write_text(f"board {KEYED}\n")

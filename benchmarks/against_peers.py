@@ -26,13 +26,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from figures import MarkdownOption, print_figures, section_name
 from peer_tables import peer_table, subnet_row, summary
 from provenance import load_average, machine
 from systems import OURS, PEERS, TITLES
 
 from ofa_tvm.console import new_app
 from ofa_tvm.cpuinfo import usable_cpus
-from ofa_tvm.display import print_result, progress, say
+from ofa_tvm.display import progress, say
 from ofa_tvm.errors import MeasurementError, UsageError
 from ofa_tvm.options import JsonOption, RunsOption, SeedOption
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
@@ -62,6 +63,7 @@ def against_peers(
     peers: Annotated[list[str] | None, typer.Option("--peer", help=f"Of {', '.join(PEERS)}; default all.")] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
+    markdown: MarkdownOption = False,
 ) -> None:
     """Parse, build, compare, print."""
     systems = _installed(tuple(peers or PEERS))
@@ -78,7 +80,14 @@ def against_peers(
         **{"load_before": load_before, "load_after": load_average(), "repeats": repeats, "seed": seed},
         "threads": results,
     }
-    print_result(result, as_json, peer_table(result))
+    print_figures(
+        section_name("against_peers", "deployed" if bundles else supernet),
+        result,
+        [peer_table(result)],
+        as_json=as_json,
+        markdown=markdown,
+        without=["relative error", "architecture"],
+    )
 
 
 def _installed(peers: tuple[str, ...]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from typing import Annotated, Any
 
 import typer
 from arm_model import LLVM_MCA, Analysis, CoreModel
+from figures import MarkdownOption, print_figures
 from provenance import machine
 from rich.table import Table
 
@@ -32,7 +33,7 @@ from ofa_tvm.compiler.kernels import KernelObjects
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.console import new_app
-from ofa_tvm.display import print_result, progress
+from ofa_tvm.display import progress
 from ofa_tvm.errors import UsageError
 from ofa_tvm.options import JsonOption, TargetOption
 from ofa_tvm.reporting import Progress
@@ -59,6 +60,7 @@ def arm_static(
     top: Annotated[int, typer.Option("--top", min=1, help="Only so many kernels, most multiply-adds first.")] = 1000,
     candidates: Annotated[bool, typer.Option("--candidates", help="All candidates, to find the best.")] = False,
     as_json: JsonOption = False,
+    markdown: MarkdownOption = False,
 ) -> None:
     """Parse, analyse, print."""
     toolchain = Toolchain.of(load_target(target))
@@ -83,7 +85,14 @@ def arm_static(
         "share": multiply_adds / cycles / model.peak,
         "kernels": rows,
     }
-    print_result(result, as_json, _table(result))
+    print_figures(
+        "arm_static",
+        result,
+        [_table(result)],
+        as_json=as_json,
+        markdown=markdown,
+        cpu=f"{model.core} (calculated)",
+    )
 
 
 def _architecture(resolution: int) -> Architecture:

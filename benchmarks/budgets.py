@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from figures import MarkdownOption, print_figures
 from provenance import load_average, machine
 from rich.table import Table
 
 from ofa_tvm.console import new_app
-from ofa_tvm.display import print_result, say
+from ofa_tvm.display import say
 from ofa_tvm.options import JsonOption, RunsOption, SupernetOption
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET
 from ofa_tvm.workspace import DEFAULT_ROOT
@@ -42,6 +43,7 @@ def budgets(
     runs: RunsOption = DEFAULT_ROOT,
     tune_minutes: Annotated[float, typer.Option("--tune-minutes", min=0, help="As of deploy.")] = 2.0,
     as_json: JsonOption = False,
+    markdown: MarkdownOption = False,
 ) -> None:
     """Parse, deploy each, print."""
     load_before = load_average()
@@ -54,7 +56,7 @@ def budgets(
             if "error" in rows[-1]:
                 say(rows[-1]["error"])
     result = {**machine(), "load_before": load_before, "load_after": load_average(), "target": target, "budgets": rows}
-    print_result(result, as_json, _table(result))
+    print_figures("budgets", result, [_table(result)], as_json=as_json, markdown=markdown)
 
 
 def _deploy(budget_ms: float, options: list[str]) -> dict[str, Any]:

@@ -29,11 +29,12 @@ from typing import Annotated, Any
 
 import typer
 from compile_steps import IMPORTS, STEPS, build_all
+from figures import MarkdownOption, print_figures
 from provenance import load_average, machine
 from rich.table import Table
 
 from ofa_tvm.console import new_app
-from ofa_tvm.display import print_result, say
+from ofa_tvm.display import say
 from ofa_tvm.errors import UsageError
 from ofa_tvm.options import JsonOption, RunsOption, SeedOption
 from ofa_tvm.space.architecture import Architecture
@@ -56,6 +57,7 @@ def compile_time(
     runs: RunsOption = DEFAULT_ROOT,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
+    markdown: MarkdownOption = False,
 ) -> None:
     """Parse, build twice, print."""
     architectures = _architectures(space, subnets, resolution, seed)
@@ -75,7 +77,7 @@ def compile_time(
             for step in (*STEPS, TOTAL, IMPORTS)
         ],
     }
-    print_result(result, as_json, _table(result))
+    print_figures("compile_time", result, [_table(result)], as_json=as_json, markdown=markdown)
 
 
 def _architectures(space_name: str, count: int, resolution: int | None, seed: int) -> list[Architecture]:

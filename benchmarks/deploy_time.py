@@ -28,11 +28,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from figures import MarkdownOption, print_figures
 from provenance import load_average, machine
 from rich.table import Table
 
 from ofa_tvm.console import new_app
-from ofa_tvm.display import print_result, say
+from ofa_tvm.display import say
 from ofa_tvm.errors import UsageError
 from ofa_tvm.measurement.records import SubnetRecord, read_records
 from ofa_tvm.options import JsonOption, RunsOption, SupernetOption
@@ -51,6 +52,7 @@ def deploy_time(
     budgets: Annotated[int, typer.Option("--budgets", min=1, help="How many latency budgets.")] = 5,
     tune_minutes: Annotated[float, typer.Option("--tune-minutes", min=0, help="As of deploy.")] = 2.0,
     as_json: JsonOption = False,
+    markdown: MarkdownOption = False,
 ) -> None:
     """Parse, deploy for each budget, print."""
     workspace = Workspace(runs, load_target(target).name, find_supernet(supernet).metadata.name)
@@ -67,7 +69,7 @@ def deploy_time(
     seconds = [row["seconds"] for row in rows if row["exit_code"] == 0]
     median_s = statistics.median(seconds) if seconds else None
     result = {**machine(), **loads, "target": target, "median_s": median_s, "budgets": rows}
-    print_result(result, as_json, _table(result))
+    print_figures("deploy_time", result, [_table(result)], as_json=as_json, markdown=markdown)
 
 
 def _budgets_ms(records: Path, target: str, count: int) -> list[float]:

@@ -34,12 +34,13 @@ from farm_kernels import Kernels, build_kernels
 from farm_scaling import Rate, measure_rate
 from farm_tables import scaling_rows, scaling_table, way_rows, ways_table
 from farm_ways import Pass, pass_in_process, pass_over_rpc
+from figures import MarkdownOption, print_figures
 from provenance import load_average, machine
 
 from ofa_tvm.boards.emulated_boards import start_emulated_boards, stop_emulated_board
 from ofa_tvm.boards.emulation.requirements import require_host
 from ofa_tvm.console import new_app
-from ofa_tvm.display import print_result, say
+from ofa_tvm.display import say
 from ofa_tvm.errors import EmulationError
 from ofa_tvm.measurement.local_processes import local_processes, local_tracker
 from ofa_tvm.options import JsonOption, SupernetOption
@@ -64,6 +65,7 @@ def farm(
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Of each row.")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="A minute: few kernels, two devices, one repeat.")] = False,
     as_json: JsonOption = False,
+    markdown: MarkdownOption = False,
 ) -> None:
     """Parse, measure what this machine can, print."""
     if quick:
@@ -83,8 +85,7 @@ def farm(
             result["rpc"] = _overhead(build, repeats)
     result["load_after"] = load_average()
     tables = [table(result) for name, table in (("farm", scaling_table), ("rpc", ways_table)) if name in result]
-    for table in tables[: 1 if as_json else None]:
-        print_result(result, as_json, table)
+    print_figures("farm", result, tables, as_json=as_json, markdown=markdown)
 
 
 def _is_possible(require: Callable[[], None]) -> bool:

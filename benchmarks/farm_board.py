@@ -21,7 +21,8 @@ from ofa_tvm.boards.emulation.host import environment
 from ofa_tvm.boards.emulation.keys import generate_key
 from ofa_tvm.boards.emulation.network import PREFIX, Cable, plug_in
 from ofa_tvm.boards.host_keys import fingerprint
-from ofa_tvm.boards.lifecycle import install, start, stop
+from ofa_tvm.boards.installing import install
+from ofa_tvm.boards.lifecycle import start, stop
 from ofa_tvm.boards.registry import Board
 from ofa_tvm.boards.service import server_command
 from ofa_tvm.errors import BoardUnreachableError, EmulationError

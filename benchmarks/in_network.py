@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from figures import MarkdownOption, print_figures, section_name
 from provenance import load_average, machine
 from rich.table import Table
 
 from ofa_tvm.console import new_app
-from ofa_tvm.display import print_result, say
+from ofa_tvm.display import say
 from ofa_tvm.options import JsonOption, RunsOption, SeedOption
 from ofa_tvm.space.named import chosen_resolutions
 from ofa_tvm.space.workload import Workload
@@ -55,6 +56,7 @@ def in_network(
     top: Annotated[int, typer.Option("--top", min=0, help="How many kernels to list.")] = 12,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
+    markdown: MarkdownOption = False,
 ) -> None:
     """Parse, compile, run, print."""
     os.environ["TVM_NUM_THREADS"] = "1"  # read once, when TVM is imported
@@ -106,7 +108,9 @@ def in_network(
         "kinds": [_sum(kind, [call for call in calls if call["kind"] == kind]) for kind in _kinds(calls)],
         "calls": calls,
     }
-    print_result(result, as_json, _table(result, top))
+    print_figures(
+        section_name("in_network", supernet), result, [_table(result, top)], as_json=as_json, markdown=markdown
+    )
 
 
 def _call(symbol: str, workload: Workload | None, us: float, alone_ms: dict[Workload, float]) -> dict[str, Any]:

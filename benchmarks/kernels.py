@@ -23,11 +23,12 @@ from collections import Counter
 from typing import Annotated, Any
 
 import typer
+from figures import MarkdownOption, print_figures, section_name
 from provenance import load_average, machine
 from rich.table import Table
 
 from ofa_tvm.console import new_app
-from ofa_tvm.display import print_result, say
+from ofa_tvm.display import say
 from ofa_tvm.options import JsonOption, RunsOption, SeedOption
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.targets import load_target
@@ -47,6 +48,7 @@ def kernels(
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Samples of a millisecond of each.")] = 50,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
+    markdown: MarkdownOption = False,
 ) -> None:
     """Parse, build, time, print."""
     os.environ["TVM_NUM_THREADS"] = "1"  # read once, when TVM is imported
@@ -77,7 +79,14 @@ def kernels(
     for row in rows:
         row |= {"peak_gflops": peak, "share_of_peak": row["gflops"] / peak}
     result = {**machine(), **loads, "repeats": repeats, "subnets": subnets, "total_ms": total_ms, "kernels": rows}
-    print_result(result, as_json, _table(result))
+    print_figures(
+        section_name("kernels", supernet),
+        result,
+        [_table(result)],
+        as_json=as_json,
+        markdown=markdown,
+        without=["times", "GFLOP/s", "parameters"],
+    )
 
 
 def _table(result: dict[str, Any]) -> Table:

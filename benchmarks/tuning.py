@@ -29,11 +29,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from figures import MarkdownOption, print_figures, section_name
 from provenance import load_average, machine
 from tuning_table import tuning_table
 
 from ofa_tvm.console import new_app
-from ofa_tvm.display import print_result, say
+from ofa_tvm.display import say
 from ofa_tvm.errors import MeasurementError, UsageError
 from ofa_tvm.options import JsonOption, SeedOption, positive_float
 from ofa_tvm.space.named import chosen_resolutions
@@ -61,6 +62,7 @@ def tuning(
     records: Annotated[Path | None, typer.Option("--records", help="Keep the records here; default nowhere.")] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
+    markdown: MarkdownOption = False,
 ) -> None:
     """Parse, tune, compile, compare, print."""
     os.environ["TVM_NUM_THREADS"] = "1"  # read once, when TVM is imported
@@ -83,7 +85,7 @@ def tuning(
         gains = compare_subnets(supernet, chosen, subnets, repeats, seed, runs, Path(name), metaschedule_minutes)
     loads = {"load_before": load_before, "load_after": load_average()}
     result = {**machine(), **loads, "space": supernet or _SPACE, "repeats": repeats, "tuning": rows, **gains}
-    print_result(result, as_json, tuning_table(result))
+    print_figures(section_name("tuning", supernet), result, [tuning_table(result)], as_json=as_json, markdown=markdown)
 
 
 def _tune(resolution: int, options: list[str], runs: Path) -> dict[str, Any]:

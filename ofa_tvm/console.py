@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import typer
 
 from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.refusals import refusal
 from ofa_tvm.streams import last_line
 
 EXIT_BUG = 1
@@ -25,7 +26,8 @@ EXIT_USAGE = 2
 EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE
 """Whoever read stdout has gone (``| head``): the code the shell gives a program that SIGPIPE killed."""
 
-_OUTPUT_REFUSED = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EFBIG)
+_NO_BUG = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG}
+_REFUSED = {errno.EACCES, errno.EPERM}
 
 
 def new_app(description: str, *examples: str) -> typer.Typer:
@@ -55,6 +57,7 @@ def run_app(app: typer.Typer, program: str, arguments: Sequence[str]) -> int:
     program, arguments
         What the user typed to start this command, and what followed.
     """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # warns where it can't keep its cache, which harms nobody
     command = typer.main.get_command(app)
     if isinstance(app.info.help, str):
         command.help = app.info.help  # an app of a single command would show that function's docstring
@@ -76,8 +79,11 @@ def report(error: Exception, program: str, arguments: Sequence[str]) -> int:
         return _fail(f"error: {error.format_message().rstrip('.')}; see {program} --help", EXIT_USAGE)
     if isinstance(error, BrokenPipeError) and _stdout_has_no_reader():
         return EXIT_CLOSED_PIPE
-    if isinstance(error, OSError) and error.errno in _OUTPUT_REFUSED:
-        return _fail(f"error: {_refusal(error)}", EXIT_USAGE)
+    if isinstance(error, OSError) and (error.errno in _NO_BUG or (error.errno in _REFUSED and error.filename)):
+        doing = "open" if error.errno in _REFUSED else "write"  # what is refused may be an input, too
+        return _fail(f"error: cannot {doing} {error.filename or 'the output'}: {refusal(error)}", EXIT_USAGE)
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # of Python's `tempfile`
+        return _fail(f"error: {error.strerror}; name a folder that can be written with TMPDIR", EXIT_USAGE)
     traceback.print_exc()
     command = " ".join([program, *arguments])
     return _fail(f"this is a bug in ofa_tvm: please report the lines above and the command: {command}", EXIT_BUG)
@@ -86,13 +92,6 @@ def report(error: Exception, program: str, arguments: Sequence[str]) -> int:
 def _fail(message: str, code: int) -> int:
     last_line(message)
     return code
-
-
-def _refusal(error: OSError) -> str:
-    place = error.filename or "the output"
-    if error.errno == errno.EACCES:  # may be an input, too
-        return f"cannot open {place}: {error.strerror}; allow it or name another place"
-    return f"cannot write {place}: {error.strerror}; free some space there or name another place"
 
 
 def _stdout_has_no_reader() -> bool:

@@ -1,18 +1,46 @@
-"""What ``python -m ofa_tvm.devices`` shows: tables of devices, boards and what was found on them."""
+"""What ``python -m ofa_tvm.devices`` shows: a bar while it copies, tables of devices, boards and what is there."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from ofa_tvm.display import progress
+from ofa_tvm.reporting import Progress
+
 if TYPE_CHECKING:
     from ofa_tvm.boards.check import DeviceReport
     from ofa_tvm.boards.inventory import BoardStatus, Inventory
     from ofa_tvm.boards.registry import Board
     from ofa_tvm.measurement.device_info import DeviceInfo
+
+
+class CopyBar:
+    """Shows how many MiB have been copied, from the first one on."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._bar: Progress | None = None
+        self._shown = 0
+
+    def __enter__(self) -> CopyBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def show(self, done: int, total: int) -> None:
+        """Bytes that have arrived, and bytes in all."""
+        if self._bar is None:
+            self._bar = self._stack.enter_context(progress(total >> 20, "copied, MiB"))
+        self._bar.advance((done >> 20) - self._shown)
+        self._shown = done >> 20
+        if done == total:
+            self._stack.close()
 
 
 def inventory_table(inventory: Inventory) -> Table:

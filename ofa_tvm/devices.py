@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ofa_tvm.console import new_app
-from ofa_tvm.device_tables import board_table, check_table, inventory_table
-from ofa_tvm.display import print_result, progress, say
+from ofa_tvm.device_tables import CopyBar, board_table, check_table, inventory_table
+from ofa_tvm.display import print_result, say
 from ofa_tvm.errors import OfaTvmError, UsageError
 from ofa_tvm.options import JsonOption, TrackerOption
-from ofa_tvm.reporting import Progress
 from ofa_tvm.targets import Target, emulated_variant, load_target
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ def setup(
 
     For a board that was set up before, options that are left out keep what they were.
     """
-    from ofa_tvm.boards.lifecycle import install
+    from ofa_tvm.boards.installing import install
     from ofa_tvm.boards.lifecycle import start as start_board
     from ofa_tvm.boards.registry import board_names
     from ofa_tvm.boards.wanted import wanted_board
@@ -131,7 +130,7 @@ def setup(
     if start_it:
         summarize(trackers_address)  # better known before the installation than after it
     runtime = runtime or (board.runtime if board.name in board_names() else "auto")
-    with _CopyBar() as bar:
+    with CopyBar() as bar:
         board, changed = install(
             board, say, runtime=runtime, accept_fingerprint=accept_host_key, progress=bar.show
         )  # fmt: skip
@@ -173,8 +172,8 @@ def remove(
 ) -> None:
     """Stop boards, remove what was installed there unless another host's server uses it, and forget them."""
     from ofa_tvm.boards.inventory import boards_called
-    from ofa_tvm.boards.lifecycle import remove as remove_board
     from ofa_tvm.boards.registry import is_emulated_here
+    from ofa_tvm.boards.removal import remove as remove_board
 
     def remove_it(found: Board) -> Board:
         if is_emulated_here(found):
@@ -204,30 +203,6 @@ def emulate(
     say(f"measure on them: python -m ofa_tvm.profile --target {variant.name}{f' --tracker {tracker}' * bool(tracker)}")
     result = {"target": variant.name, "emulated": True, "boards": [board.model_dump(mode="json") for board in boards]}
     print_result(result, as_json, board_table("Emulated boards: their times mean nothing", boards))
-
-
-class _CopyBar:
-    """Shows how many MiB have been copied, from the first one on."""
-
-    def __init__(self) -> None:
-        self._stack = contextlib.ExitStack()
-        self._bar: Progress | None = None
-        self._shown = 0
-
-    def __enter__(self) -> _CopyBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def show(self, done: int, total: int) -> None:
-        """Bytes that have arrived, and bytes in all."""
-        if self._bar is None:
-            self._bar = self._stack.enter_context(progress(total >> 20, "copied, MiB"))
-        self._bar.advance((done >> 20) - self._shown)
-        self._shown = done >> 20
-        if done == total:
-            self._stack.close()
 
 
 def _each(boards: list[Board], do: Callable[[Board], Board]) -> list[Board]:

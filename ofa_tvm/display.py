@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from ofa_tvm.printable import printable
 from ofa_tvm.reporting import Progress
 
 _PLAIN_INTERVAL_S = 10.0
@@ -24,8 +25,8 @@ _ESTIMATE_FROM = 0.05
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal something, on stderr."""
-    sys.stderr.write(f"{text}\n")
+    """Tell the person at the terminal something, on stderr; control characters of foreign texts are spelled out."""
+    sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
 
 
@@ -137,7 +138,8 @@ def _render(table: Table) -> str:
         console.print(table.title)
         table.title = None
     console.print(table)
-    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
+    # Not splitlines(), which takes more characters than rich for the end of a line.
+    return "".join(f"{printable(line.rstrip())}\n" for line in text.getvalue().removesuffix("\n").split("\n"))
 
 
 def _finite(value: Any) -> Any:

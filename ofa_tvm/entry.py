@@ -129,6 +129,12 @@ def _prepare(module: str, arguments: Sequence[str]) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # ONNX Runtime otherwise leaves an identifier of this host in TMPDIR and sends what it does to its maker.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # TVM looks for the user's home as it is imported. Who has none, as a bare user id in a container, gets Debian's
+    # name for that: whatever would be kept there is refused with a reason, or done without.
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
     # Importing torch and TVM makes half a million objects that stay: to look through them for garbage again and again
     # takes a fifth of the time that a command needs to start.
     gc.set_threshold(100_000, 20, 20)

@@ -7,13 +7,14 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ofa_tvm.errors import InvalidRecordError, OutputError
+from ofa_tvm.refusals import refusal
+from ofa_tvm.replacing import cradle_of, put_in_place, recover
 
 
 @contextlib.contextmanager
@@ -22,10 +23,7 @@ def output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; "
-            "free some space there or name another place with --out or --runs"
-        ) from error
+        raise OutputError(f"cannot write {path}: {refusal(error, path)}") from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -38,14 +36,12 @@ def write_atomic(path: Path, content: bytes) -> None:
     """
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(handle, "wb") as stream:
+            with temporary.open("xb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            temporary.chmod(0o644)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -60,7 +56,7 @@ def write_json(path: Path, content: Any) -> None:
 def directory_atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary directory that becomes `path` if the body succeeds and vanishes if it does not.
 
-    An existing `path` is replaced as a whole, and only at the end.
+    An existing `path` is replaced as a whole, and only at the end; what a killed process has left is put right first.
 
     Raises
     ------
@@ -69,19 +65,10 @@ def directory_atomic(path: Path) -> Iterator[Path]:
     """
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        try:
+        recover(path)
+        with cradle_of(path) as temporary:
             yield temporary
-            temporary.chmod(0o755)
-            if path.exists():
-                replaced = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-                path.rename(replaced / "replaced")
-                temporary.rename(path)
-                shutil.rmtree(replaced)
-            else:
-                temporary.rename(path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            put_in_place(temporary, path)
 
 
 def append_json_line(path: Path, record: Mapping[str, Any]) -> None:

@@ -63,8 +63,7 @@ def file_locked(path: Path, doing: str, say: Say = lambda _: None, limit_s: floa
     deadline_s = time.monotonic() + limit_s
     while True:
         with output_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = _open(path)
         try:
             _acquire(descriptor, path, doing, say, deadline_s)
             if _is_at(path, descriptor):  # else it was removed by the one who had it
@@ -85,6 +84,23 @@ def folder_locked(folder: Path, doing: str, say: Say = lambda _: None, limit_s: 
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """Open a lock file, made if need be. Locking one that belongs to somebody else takes no right to write it.
+
+    Opened for writing where that is allowed: over NFS an exclusive lock needs it. Never with O_CREAT if it exists:
+    in a folder like /tmp, Linux would refuse that for another's file.
+    """
+    while True:
+        try:
+            return os.open(path, os.O_RDWR)
+        except PermissionError:
+            return os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
 
 def _acquire(descriptor: int, path: Path, doing: str, say: Say, deadline_s: float) -> None:

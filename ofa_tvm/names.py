@@ -1,4 +1,4 @@
-"""Names that come from files and users: which are allowed, and what to say of those that are not known."""
+"""Names and texts that come from files and users: which are allowed, and what to say of those that are not known."""
 
 from __future__ import annotations
 
@@ -32,12 +32,16 @@ def check_plain(name: str, what: str) -> None:
         ) from None
 
 
-def _printable(name: str) -> str:
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"{text!a} holds what a terminal would obey or not show")
+    return text
+
+
+def _class_name(name: str) -> str:
     if not name.strip():
         raise ValueError("a class name is empty")
-    if not name.isprintable():
-        raise ValueError(f"{name!a} holds what a terminal would obey or not show")
-    return name
+    return _printable(name)
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -49,7 +53,10 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-ClassNames = Annotated[tuple[Annotated[str, AfterValidator(_printable)], ...], AfterValidator(_distinct)]
+PrintableText = Annotated[str, AfterValidator(_printable)]
+"""A text, maybe empty, that is safe to print: one line, without what a terminal obeys."""
+
+ClassNames = Annotated[tuple[Annotated[str, AfterValidator(_class_name)], ...], AfterValidator(_distinct)]
 """Names of classes in the order of the logits: distinct, not empty, safe to print."""
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import sys
 from typing import TextIO
 
 from ofa_tvm.errors import OutputError
+from ofa_tvm.printable import printable
 
-STDERR = 2
+STDOUT, STDERR = 1, 2
 
 
 def prepare_streams() -> None:
@@ -24,15 +26,15 @@ def prepare_streams() -> None:
     OutputError
         stdout is closed: better known before the work than after it.
     """
-    closed = [descriptor for descriptor in range(3) if not _is_open(descriptor)]
-    for descriptor in closed:
-        os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-        os.set_inheritable(descriptor, True)
-        if descriptor == STDERR:
-            sys.stderr = open(STDERR, "w", closefd=False)  # noqa: SIM115
+    stdin, stdout, stderr = (_is_usable(descriptor) for descriptor in range(3))
+    for descriptor, usable in enumerate((stdin, stdout, stderr)):
+        if not usable:
+            _open_nowhere(descriptor)
+    if not stderr:
+        sys.stderr = open(STDERR, "w", closefd=False)  # noqa: SIM115
     _part_from_native_code()
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if not stdout:
+        sys.stdout = open(STDOUT, "w", closefd=False)  # noqa: SIM115
         raise OutputError("stdout is closed: the result has nowhere to go; send it to /dev/null if nobody needs it")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode is no reason to lose a result
@@ -41,7 +43,7 @@ def prepare_streams() -> None:
 def last_line(text: str) -> None:
     """Say a last line on stderr: whatever native objects log when all lets go of them would only blur it."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(" ".join(text.split()) + "\n")
+        sys.stderr.write(printable(" ".join(text.split())) + "\n")
         sys.stderr.flush()
         send_nowhere(sys.stderr)
         mute_native_code()
@@ -67,12 +69,22 @@ def abandon_broken_stdout() -> None:
         send_nowhere(sys.stdout)
 
 
-def _is_open(descriptor: int) -> bool:
+def _is_usable(descriptor: int) -> bool:
+    """Whether it is open, and if it is one of the outputs, for writing."""
     try:
-        os.fstat(descriptor)
+        mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
     except OSError:
         return False
-    return True
+    return descriptor not in (STDOUT, STDERR) or mode != os.O_RDONLY
+
+
+def _open_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere == descriptor:  # the lowest number that was free
+        os.set_inheritable(descriptor, True)
+    else:
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
 
 
 def _part_from_native_code() -> None:

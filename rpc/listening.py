@@ -9,12 +9,22 @@ def listen(host: str, port: int, listen_fd: int | None) -> socket.socket:
     """Listen on exactly this address; an inherited descriptor was bound already, so that no other process got there."""
     if listen_fd is not None:
         return socket.socket(fileno=listen_fd)
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
+    listener.bind(address)  # with the zone of an IPv6 address as a number
     listener.listen()
     return listener
+
+
+def bare_host(text: str) -> str:
+    """A host without the brackets that an IPv6 address may have."""
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
+
+
+def shown(host: str, port: int) -> str:
+    """``HOST:PORT``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def warning_if_exposed(listener: socket.socket) -> str | None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from device_info import device_info
-from listening import listen, warning_if_exposed
+from listening import bare_host, listen, shown, warning_if_exposed
 
 # tvm_ffi imports torch where it finds it: a second and 200 MB that a server has no use for.
 sys.modules["torch"] = None  # type: ignore[assignment]
@@ -39,7 +39,7 @@ def main() -> int:
     try:
         listener = listen(options.host, options.port, options.listen_fd)
     except (OSError, OverflowError) as error:
-        log(f"cannot listen on {options.host}:{options.port}: {getattr(error, 'strerror', None) or error}")
+        log(f"cannot listen on {shown(options.host, options.port)}: {getattr(error, 'strerror', None) or error}")
         return 2
     if warning := warning_if_exposed(listener):
         log(warning)
@@ -68,7 +68,9 @@ def parse_options() -> argparse.Namespace:
     parser = Parser(description="Register this device at an RPC tracker and serve its clients.")
     parser.add_argument("--tracker", type=address, required=True, metavar="HOST:PORT", help="where to register")
     parser.add_argument("--key", type=device_key, required=True, help="the name of the target, such as rasp4")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--host", type=bare_host, default="127.0.0.1", help="address to listen on (default: %(default)s)"
+    )
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
     parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1, help="threads a kernel may use (default: %(default)s)")
@@ -83,11 +85,13 @@ def parse_options() -> argparse.Namespace:
 
 
 def address(text: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT``."""
+    """Host and port of ``HOST:PORT``, an IPv6 address in brackets."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:9190")
-    return host, int(port)
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:9190 or [::1]:9190")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise argparse.ArgumentTypeError(f"{text!r}: write an IPv6 address in brackets: [{host}]:{port}")
+    return bare_host(host), int(port)
 
 
 def device_key(text: str) -> str:
@@ -139,12 +143,12 @@ def serve(listener: socket.socket, tracker: tuple[str, int], key: str, session_l
         try:
             if registration is None:
                 registration = Registration(tracker, key, listener.getsockname()[1])
-                log(f"{key} registered at {tracker[0]}:{tracker[1]}")
+                log(f"{key} registered at {shown(*tracker)}")
                 outage = False
             client = wait_for_client(listener, registration)
         except (OSError, ValueError) as error:
             if not outage:
-                log(f"tracker {tracker[0]}:{tracker[1]}: {error}; trying again every second")
+                log(f"tracker {shown(*tracker)}: {error}; trying again every second")
             outage = True
             if registration is not None:
                 registration.connection.close()

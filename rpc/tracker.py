@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 
-from listening import listen, warning_if_exposed
+from listening import bare_host, listen, shown, warning_if_exposed
 
 # tvm_ffi imports torch where it finds it: a second and 200 MB that a tracker has no use for.
 sys.modules["torch"] = None  # type: ignore[assignment]
@@ -22,7 +22,9 @@ os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
 def main() -> int:
     """Listen where the options say, and serve until a signal comes."""
     parser = argparse.ArgumentParser(prog="start_rpc_tracker.sh", description="Start TVM's RPC tracker and stay.")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--host", type=bare_host, default="127.0.0.1", help="address to listen on (default: %(default)s)"
+    )
     parser.add_argument("--port", type=int, default=9190, help="port to listen on (default: %(default)s)")
     parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -30,7 +32,7 @@ def main() -> int:
         listener = listen(options.host, options.port, options.listen_fd)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        print(f"cannot listen on {options.host}:{options.port}: {reason}; try another --port", file=sys.stderr)
+        print(f"cannot listen on {shown(options.host, options.port)}: {reason}; try another --port", file=sys.stderr)
         return 2
     if warning := warning_if_exposed(listener):
         print(warning, file=sys.stderr)
@@ -41,15 +43,26 @@ def main() -> int:
     return 0
 
 
+class Zoned(socket.socket):
+    """Takes connections from link-local addresses with their zone, without which no client finds the device there."""
+
+    def accept(self) -> tuple[socket.socket, tuple[object, ...]]:
+        """As the original."""
+        connection, address = super().accept()
+        if len(address) == 4 and address[3]:
+            address = (f"{address[0]}%{socket.if_indextoname(address[3])}", *address[1:])
+        return connection, address
+
+
 def serve(listener: socket.socket) -> None:
     """Serve devices and clients for ever."""
     from tvm.rpc.tracker import TrackerServerHandler  # takes a second, so after the port is known to be free
 
+    host, port = listener.getsockname()[:2]
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited: answers go out in two parts
     asyncio.set_event_loop(asyncio.new_event_loop())
-    tracker = TrackerServerHandler(listener, stop_key=os.urandom(16).hex())
-    host, port = listener.getsockname()[:2]
-    print(f"RPC tracker on {host}:{port}; Ctrl-C stops it", file=sys.stderr, flush=True)
+    tracker = TrackerServerHandler(Zoned(fileno=listener.detach()), stop_key=os.urandom(16).hex())
+    print(f"RPC tracker on {shown(host, port)}; Ctrl-C stops it", file=sys.stderr, flush=True)
     tracker.run()
 
 

@@ -14,6 +14,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # As the commands do: ONNX Runtime is to send nothing to its maker, from tests neither.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

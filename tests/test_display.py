@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from rich.table import Table
 
 from ofa_tvm import display
 
@@ -25,6 +26,20 @@ def test_progress_in_a_pipe_estimates_from_what_this_run_did(monkeypatch, capsys
 )
 def test_durations_are_for_people(seconds, text):
     assert display.duration(seconds) == text
+
+
+def test_neither_lines_nor_tables_carry_control_characters(capsys):
+    display.say("name: \x1b[2J\nnext")
+    table = Table("", title="\x1b[2Jtitle", show_header=False)
+    table.add_row("a\x1b[31m\x9b2J")
+    table.add_row("two\nlines")
+    display.print_result({}, as_json=False, table=table)
+    shown = capsys.readouterr()
+    assert shown.err == "name: \\x1b[2J\nnext\n"
+    assert "\x1b" not in shown.out
+    assert "\x9b" not in shown.out
+    assert r"\x1b[2Jtitle" in shown.out
+    assert "lines" in shown.out.splitlines()[-2]
 
 
 def test_json_for_other_programs_holds_no_constants_of_python(capsys):

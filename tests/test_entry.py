@@ -48,6 +48,32 @@ app = typer.Typer()
 @app.command()
 def state() -> None:
     print(os.environ["OPENBLAS_NUM_THREADS"], os.environ["ORT_DISABLE_TELEMETRY"], gc.get_threshold()[0])
+    print(os.environ.get("HOME"))
+"""
+STREAMS = """
+import os, subprocess, sys
+import typer
+
+app = typer.Typer()
+
+@app.command()
+def streams() -> None:
+    for descriptor in range(3):
+        os.fstat(descriptor)
+    subprocess.run([sys.executable, "-c", "import os; [os.fstat(number) for number in range(3)]"], check=True)
+    assert os.open(os.devnull, os.O_RDONLY) > 2
+    print("result")
+    print("remark", file=sys.stderr)
+"""
+NOBODY = """
+import pwd
+
+def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+pwd.getpwuid = unknown
+from ofa_tvm.entry import enter
+enter("state")
 """
 
 
@@ -114,7 +140,51 @@ def test_importing_commands_leaves_the_process_as_it_was():
 def test_running_one_prepares_the_process(tmp_path):
     (tmp_path / "state.py").write_text(STATE)
     done = _run(sys.executable, "-c", "from ofa_tvm.entry import enter; enter('state')", cwd=tmp_path)
-    assert done.stdout == "1 1 100000\n", done.stderr
+    assert done.stdout == f"1 1 100000\n{PYTHON['HOME']}\n", done.stderr
+
+
+def test_a_user_without_a_home_gets_one_where_nothing_can_be_kept(tmp_path, monkeypatch):
+    """TVM can't even be imported without."""
+    (tmp_path / "state.py").write_text(STATE)
+    monkeypatch.delitem(PYTHON, "HOME")
+    assert _run(sys.executable, "-c", NOBODY, cwd=tmp_path).stdout == "1 1 100000\n/nonexistent\n"
+
+
+CLOSED = "stdout is closed: the result has nowhere to go; send it to /dev/null if nobody needs it"
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_a_closed_stdout_is_told_before_anything_is_done(name):
+    done = _run("bash", "-c", '"$@" --help >&-', "-", *MAIN, *filter(None, [name]))
+    assert (done.returncode, done.stderr) == (2, f"error: {CLOSED}\n")
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_a_closed_stdin_and_stderr_do_no_harm(name):
+    done = _run("bash", "-c", '"$@" --help <&- 2>&-', "-", *MAIN, *filter(None, [name]))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--help" in done.stdout
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&-", "<&- 2>&-", "2</dev/null"])
+def test_what_is_opened_next_never_passes_for_a_stream(tmp_path, closed):
+    """Neither here nor in the processes that are started."""
+    (tmp_path / "streams.py").write_text(STREAMS)
+    command = [sys.executable, "-c", "from ofa_tvm.entry import enter; enter('streams')"]
+    done = _run("bash", "-c", f'"$@" {closed}', "-", *command, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "result\n"), done.stderr
+    assert done.stderr == ("" if "2" in closed else "remark\n")
+
+
+@pytest.mark.parametrize("closed", [">&- 2>&-", "<&- >&- 2>&-", "1</dev/null 2>&-"])
+def test_without_any_stream_the_exit_code_tells(closed):
+    assert _run("bash", "-c", f'"$@" {closed}', "-", *MAIN).returncode == 2
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "2</dev/null"])
+def test_an_error_without_stderr_has_its_exit_code(closed, tmp_path):
+    done = _run("bash", "-c", f'"$@" {closed}', "-", *MAIN, "bundle", "show", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)

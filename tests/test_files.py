@@ -24,8 +24,33 @@ def test_write_atomic_replaces_and_leaves_nothing_else(tmp_path):
     files.write_atomic(path, b"old")
     files.write_atomic(path, b"new")
     assert path.read_bytes() == b"new"
-    assert path.stat().st_mode & 0o777 == 0o644
     assert names(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_what_is_written_is_for_whom_the_umask_says(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        files.write_atomic(tmp_path / "file", b"")
+        files.append_json_line(tmp_path / "records.jsonl", {})
+        with files.directory_atomic(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "records.jsonl", "folder")] == [
+        0o666 & ~umask,
+        0o666 & ~umask,
+        0o777 & ~umask,
+    ]
+
+
+def test_a_shared_folder_passes_its_group_on(tmp_path):
+    """The bit that lets a group work in it is inherited, also by a folder that is put in another's place."""
+    tmp_path.chmod(0o2770)
+    for _ in range(2):
+        with files.directory_atomic(tmp_path / "bundle"):
+            pass
+    assert (tmp_path / "bundle").stat().st_mode & 0o2000
 
 
 def test_a_failed_write_keeps_the_old_content(tmp_path, monkeypatch):

@@ -14,13 +14,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ofa_tvm"
 FOUNDATION = (
     "errors",
+    "printable",
     "light_tvm",
+    "addresses",
     "reporting",
     "names",
     "schema_errors",
+    "homes",
+    "refusals",
+    "replacing",
     "files",
     "locks",
     "cpuinfo",
+    "images",
     "space",
     "targets",
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import math
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +28,7 @@ from ofa_tvm.locks import file_locked, folder_locked, lock_until, try_lock
 Locked = Callable[..., AbstractContextManager[None]]
 
 WORKS = "works on a board"
+NOBODY = 65534
 WAITING = f"waiting for another command that {WORKS}"
 
 
@@ -146,6 +149,39 @@ def test_an_interrupt_ends_the_wait(locked: Locked, tmp_path: Path) -> None:
         assert waiting.wait(60) == -signal.SIGINT
 
 
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user of this machine may look into, as pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_another_user_takes_a_lock_that_he_may_not_write(public: Path) -> None:
+    path = public / "records.lock"
+    with file_locked(path, WORKS):
+        pass
+    path.chmod(0o444)  # so that a test without root meets the same
+
+    def work() -> None:
+        if not os.getuid():
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+        with file_locked(path, WORKS), path.open("rb") as same:
+            os._exit(3 if try_lock(same.fileno()) else 0)
+
+    other = multiprocessing.get_context("fork").Process(target=work)
+    other.start()
+    other.join()
+    assert other.exitcode == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs two users")
+def test_another_user_takes_it_also_in_a_folder_like_tmp(public: Path) -> None:
+    """Where Linux refuses O_CREAT for another's file, and where both may remove it."""
+    public.chmod(0o1777)
+    test_another_user_takes_a_lock_that_he_may_not_write(public)
+
+
 def test_what_cannot_be_made_is_said_in_a_line(locked: Locked, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"), locked(tmp_path / "file" / "x", WORKS):
@@ -157,5 +193,6 @@ def test_so_is_a_file_system_without_locks(locked: Locked, tmp_path: Path, monke
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(OutputError, match=os.strerror(errno.ENOLCK)), locked(tmp_path / "x", WORKS):
+    message = f"{os.strerror(errno.ENOLCK)}; this file system has no locks: name another place"
+    with pytest.raises(OutputError, match=message), locked(tmp_path / "x", WORKS):
         pass

@@ -5,6 +5,7 @@ from pydantic import BaseModel, ValidationError
 
 from ofa_tvm.errors import UsageError
 from ofa_tvm.names import ClassNames, PlainName, check_plain, nearest
+from ofa_tvm.printable import printable
 from ofa_tvm.schema_errors import first_fault
 
 
@@ -58,3 +59,26 @@ def test_the_first_fault_names_key_and_value():
 def test_the_nearest_known_word():
     assert nearest("rasp5", ["rasp4", "local"]) == ", did you mean 'rasp4'?"
     assert nearest("xyz", ["rasp4", "local"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("größe 猫 →\n\tx", "größe 猫 →\n\tx"),
+        ("a\u00a0b", "a\u00a0b"),
+        ("\x1b[31mred\x07\r", r"\x1b[31mred\x07\r"),
+        ("\u202egnp.exe\x9b2J\u2028", r"\u202egnp.exe\x9b2J\u2028"),
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_spelled_out(text, shown):
+    assert printable(text) == shown
+
+
+def test_an_unknown_key_is_spelled_out():
+    class Strict(BaseModel, extra="forbid"):
+        pass
+
+    with pytest.raises(ValidationError) as caught:
+        Strict.model_validate({"\x1b[2J": 1})
+    assert first_fault(caught.value).startswith(r"\x1b[2J: Extra inputs")

@@ -15,13 +15,10 @@ from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
 from ofa_tvm.errors import MeasurementError, NumericalMismatchError, UsageError
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.device_info import DeviceInfo
+from ofa_tvm.measurement.device_state import state_problems
 from ofa_tvm.targets import Target, missing_features
 
 ROUND_TRIPS = 50
-HOT_C = 75.0
-LITTLE_MEMORY_MIB = 200
-CLOCK_SHARE = 0.7
-"""Boards of one name are sold with several clocks; below this share of the fastest something else is slow."""
 COMPARED_PACKAGES = ("apache-tvm", "apache-tvm-ffi")
 
 
@@ -81,7 +78,7 @@ def check_devices(target: Target, tracker: str | None, say: Callable[[str], None
         raise UsageError(f"target {target.name!r} has no device to check: its latencies are computed")
     with (
         tempfile.TemporaryDirectory(prefix="ofa_tvm.") as folder,
-        open_bench(target, Path(folder) / "records.jsonl", tracker, say) as bench,
+        open_bench(target, Path(folder) / "records.jsonl", tracker, say, warn_of_clocks=False) as bench,
     ):
         return [examine(device, target, bench) for device in bench.farm.open_devices]
 
@@ -94,7 +91,7 @@ def examine(device: Device, target: Target, bench: KernelBench) -> DeviceReport:
     else:
         _check_cpu(report, device.info, target, bench)
         _check_versions(report, device.info)
-        _check_state(report, device.info, target)
+        report.problems += state_problems(device.info, target, emulated=device.emulated)
     if report.fit:  # a kernel with instructions the CPU lacks would only crash
         _check_kernel(report, device, target, bench)
     return report
@@ -121,28 +118,6 @@ def _check_versions(report: DeviceReport, info: DeviceInfo) -> None:
             report.problems.append(
                 f"{package} {theirs[package]} there, {version(package)} here; set the board up again"
             )
-
-
-def _check_state(report: DeviceReport, info: DeviceInfo, target: Target) -> None:
-    if info.governor and info.governor != "performance":
-        report.problems.append(f"governor {info.governor}: the clock will move; set it to performance")
-    if info.temperature_c is not None and info.temperature_c >= HOT_C:
-        report.problems.append(f"{info.temperature_c:.0f} degrees Celsius: it may throttle; let it cool down")
-    if info.memory_available_mib is not None and info.memory_available_mib < LITTLE_MEMORY_MIB:
-        report.problems.append(f"only {info.memory_available_mib} MiB of memory are free")
-    fastest = target.cpu.max_clock_mhz
-    if info.max_clock_mhz is not None and fastest is not None and info.max_clock_mhz < CLOCK_SHARE * fastest:
-        report.problems.append(
-            f"its clock goes to {info.max_clock_mhz} MHz, a {target.name} goes to {fastest}; look at its power mode,"
-            " or write a target for it"
-        )
-    if info.cores is not None and info.cores < target.threads:
-        report.problems.append(f"{info.cores} cores for kernels of {target.threads} threads")
-    elif info.cores is not None and info.cores < (target.cpu.cores or 0) and not report.emulated:
-        report.problems.append(
-            f"its server may use {info.cores} cores, a {target.name} has {target.cpu.cores}; are some off, or is it "
-            "another board?"
-        )
 
 
 def _check_kernel(report: DeviceReport, device: Device, target: Target, bench: KernelBench) -> None:

@@ -12,8 +12,9 @@ import paramiko
 from ofa_tvm.boards.address import SshAddress
 from ofa_tvm.boards.emulation.board import EmulatedBoard, clean_stale, find_boards, start_board, stop_board
 from ofa_tvm.boards.host_keys import fingerprint, forget_host
+from ofa_tvm.boards.installing import install
 from ofa_tvm.boards.inventory import is_gone
-from ofa_tvm.boards.lifecycle import install, start
+from ofa_tvm.boards.lifecycle import start
 from ofa_tvm.boards.link_control import stop_link
 from ofa_tvm.boards.link_state import forget_link
 from ofa_tvm.boards.probe import Runtime

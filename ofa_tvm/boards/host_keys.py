@@ -7,6 +7,8 @@ from pathlib import Path
 
 import paramiko
 
+from ofa_tvm.boards.known_hosts import KnownHost, known_hosts
+from ofa_tvm.boards.ssh_config import ssh_folder
 from ofa_tvm.errors import HostKeyError
 from ofa_tvm.files import write_atomic
 from ofa_tvm.locks import folder_locked
@@ -36,11 +38,11 @@ class KnownHosts:
 
     def __init__(self, own: Path, users: Path | None = None) -> None:
         self._own = own
-        self._files = [own, users or Path.home() / ".ssh" / "known_hosts"]
+        self._files = [own, users or ssh_folder() / "known_hosts"]
 
     def algorithms(self, name: str, offered: tuple[str, ...]) -> list[str]:
         """The algorithms to ask the board for, those first of which its key is known."""
-        _, keys = self._known(name)
+        keys, _, _ = self._known(name)
         preferred = [
             algorithm for kind in keys for algorithm in ((*_RSA_SIGNATURES,) if kind == "ssh-rsa" else (kind,))
         ]
@@ -53,16 +55,23 @@ class KnownHosts:
         Raises
         ------
         HostKeyError
-            The key is unknown and not the accepted one, or another key is known.
+            The key is unknown and not the accepted one, or another key is known, or it is revoked.
         """
-        path, keys = self._known(name)
+        keys, revoked, damaged = self._known(name)
+        for line in revoked:
+            if line.key == key:
+                raise HostKeyError(
+                    f"the host key of {name}, {key.get_name()} {fingerprint(key)}, is revoked ({line}): whoever has it"
+                    " may be somebody else; nothing was sent there; give the board new host keys"
+                )
         if keys:
-            self._compare(name, key, path, keys)
+            self._compare(name, key, keys)
             return
         if accept is None:
+            left_out = f" ({damaged[0]}: that is no host key)" if damaged else ""
             raise HostKeyError(
-                f"the host key of {name} is unknown: {key.get_name()} {fingerprint(key)}; compare it with what"
-                " `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` (or its type's) prints on the board, then add"
+                f"the host key of {name} is unknown{left_out}: {key.get_name()} {fingerprint(key)}; compare it with"
+                " what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` (or its type's) prints on the board, then add"
                 f" --accept-host-key {fingerprint(key)}"
             )
         if not _FINGERPRINT.fullmatch(accept):
@@ -74,46 +83,34 @@ class KnownHosts:
             )
         self._keep(name, key)
 
-    def _known(self, name: str) -> tuple[Path, dict[str, paramiko.PKey]]:
-        """The file that knows the host, and its keys there by type; the first file that does counts."""
+    def _known(self, name: str) -> tuple[dict[str, KnownHost], list[KnownHost], list[KnownHost]]:
+        """The host's keys by type, out of the first file that has one; those revoked anywhere; damaged lines."""
+        known: dict[str, KnownHost] = {}
+        revoked: list[KnownHost] = []
+        damaged: list[KnownHost] = []
         for path in self._files:
-            hosts = paramiko.HostKeys()
-            try:
-                if path.exists():
-                    hosts.load(str(path))
-            except (OSError, UnicodeDecodeError, paramiko.hostkeys.InvalidHostKey) as error:
-                raise HostKeyError(_complaint(path, error)) from error
-            keys = hosts.lookup(name)
-            if keys:
-                return path, dict(keys.items())
-        return self._own, {}
+            of_file: dict[str, KnownHost] = {}
+            for line in known_hosts(path, name):
+                if line.key is None:
+                    damaged.append(line)
+                elif line.revoked:
+                    revoked.append(line)
+                else:
+                    of_file.setdefault(line.key.get_name(), line)
+            known = known or of_file
+        return known, revoked, damaged
 
     @staticmethod
-    def _compare(name: str, key: paramiko.PKey, path: Path, keys: dict[str, paramiko.PKey]) -> None:
-        known = keys.get(key.get_name(), next(iter(keys.values())))
-        if known != key:
+    def _compare(name: str, key: paramiko.PKey, keys: dict[str, KnownHost]) -> None:
+        line = keys.get(key.get_name(), next(iter(keys.values())))
+        if line.key is not None and line.key != key:
             raise HostKeyError(
-                f"the host key of {name} has changed: known is {known.get_name()} {fingerprint(known)}, it came with"
-                f" {key.get_name()} {fingerprint(key)}; it is another machine, or its system was installed anew: if you"
-                f" know why, remove the line of {name} from {path} and set the board up again"
+                f"the host key of {name} has changed: known is {line.key.get_name()} {fingerprint(line.key)}, it came"
+                f" with {key.get_name()} {fingerprint(key)}; it is another machine, or its system was installed anew:"
+                f" if you know why, remove the line of {name} from {line.path} and set the board up again"
             )
 
     def _keep(self, name: str, key: paramiko.PKey) -> None:
         with folder_locked(self._own.parent, f"changes {self._own}"):
             before = self._own.read_bytes() if self._own.exists() else b""
             write_atomic(self._own, before + f"{name} {key.get_name()} {key.get_base64()}\n".encode())
-
-
-def _complaint(path: Path, error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{path} cannot be read: {error.strerror}"
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            text = line.decode().strip()
-            if text and not text.startswith("#"):
-                paramiko.hostkeys.HostKeyEntry.from_line(text)
-        except (UnicodeDecodeError, paramiko.hostkeys.InvalidHostKey):
-            return f"{path} cannot be read, line {number}: that is no host key; correct that line"
-        except paramiko.SSHException:
-            continue  # of a kind that is left out, not one that is damaged
-    return f"{path} cannot be read: {error}"

@@ -8,8 +8,9 @@ from typing import Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ofa_tvm.boards.registry import Board, name_on_board, state_folder
+from ofa_tvm.boards.registry import Board, name_on_board
 from ofa_tvm.files import write_atomic
+from ofa_tvm.homes import state_folder
 from ofa_tvm.locks import try_lock
 
 

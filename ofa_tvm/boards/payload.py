@@ -14,10 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ofa_tvm.boards.probe import Probe, Runtime
-from ofa_tvm.boards.registry import cache_folder
 from ofa_tvm.boards.wheels import download, tvm_requirements
 from ofa_tvm.errors import BoardSetUpError
 from ofa_tvm.files import directory_atomic, shipped_folder
+from ofa_tvm.homes import cache_folder
 from ofa_tvm.locks import file_locked
 
 RECIPE = "1"

@@ -122,8 +122,10 @@ def _upload(
     def arrived(done: int) -> None:
         progress(before + done, total)
 
-    for upload in uploads:
+    for number, upload in enumerate(uploads):
         connection.put_file(upload.source, f"{folder}/{upload.destination}", arrived, upload.mode)
+        if number == 0 and connection.sftp_trouble:
+            say(f"copying through the shell of {connection.address}: {connection.sftp_trouble}")
         before += upload.source.stat().st_size
 
 

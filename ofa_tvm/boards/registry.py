@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import shlex
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ofa_tvm.boards.address import SSH_PORT, SshAddress
 from ofa_tvm.errors import UsageError
 from ofa_tvm.files import output_errors, write_atomic
+from ofa_tvm.homes import state_folder
 from ofa_tvm.locks import file_locked, folder_locked, try_lock
 from ofa_tvm.reporting import Say
 from ofa_tvm.schema_errors import first_fault
@@ -74,20 +74,6 @@ class Board(BaseModel):
     def address(self) -> SshAddress:
         """Where it is reached."""
         return SshAddress(self.user, self.host, self.ssh_port)
-
-
-def state_folder() -> Path:
-    """Where this host keeps what must outlive a command: boards, their links, their host keys."""
-    if own := os.environ.get("OFA_TVM_STATE"):
-        return Path(own).resolve()
-    base = os.environ.get("XDG_STATE_HOME")
-    return ((Path(base) if base else Path.home() / ".local" / "state") / "ofa_tvm").resolve()
-
-
-def cache_folder() -> Path:
-    """Where this host keeps what can be fetched or built again."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ofa_tvm"
 
 
 def known_hosts_file() -> Path:

@@ -8,9 +8,10 @@ import shlex
 from dataclasses import dataclass
 from typing import Protocol
 
+from ofa_tvm.boards.command_output import CommandResult
 from ofa_tvm.boards.payload import NATIVE_SERVER
 from ofa_tvm.boards.registry import Board, name_on_board
-from ofa_tvm.boards.ssh import CommandResult, SshConnection
+from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.errors import BoardSetUpError
 
 LIMIT_S = 60.0

@@ -6,22 +6,31 @@ import contextlib
 import posixpath
 import secrets
 import shlex
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import paramiko
 
+from ofa_tvm.addresses import is_link_local
 from ofa_tvm.boards.address import SshAddress
+from ofa_tvm.boards.command_output import CommandResult, read_all, split_output
+from ofa_tvm.boards.copying import (
+    OPEN_LIMIT_S,
+    STALL_LIMIT_S,
+    NoSftpError,
+    put_over_sftp,
+    receiving_command,
+    send_file,
+    sftp_session,
+)
 from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError
 
-OPEN_LIMIT_S = 10.0
-TRANSFER_STALL_LIMIT_S = 30.0
 KEEPALIVE_PERIOD_S = 5
 KILLED = 137
 
-_TELLING_ITS_PID = """exec sh -c 'echo "pid=$$"; exec sh -c "$0"' %s"""
+_TELLING_ITS_PID = """exec sh -c 'echo "%s$$"; exec sh -c "$0"' %s"""
 # Most SSH servers give each command a process group of its own.
 _END = """
 for signal in TERM KILL; do
@@ -31,26 +40,21 @@ done
 """
 
 
-class CommandResult(NamedTuple):
-    """What a command on the board came to."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def reason(self) -> str:
-        """The last line it said, to be quoted in an error."""
-        lines = (self.stderr.strip() or self.stdout.strip()).splitlines()
-        return lines[-1] if lines else f"exit code {self.code}"
-
-
 class SshConnection:
-    """One connection, by `ofa_tvm.boards.login.connect`; use it as a context, or close it."""
+    """One connection, by `ofa_tvm.boards.login.connect`; use it as a context, or close it.
 
-    def __init__(self, address: SshAddress, client: paramiko.SSHClient) -> None:
+    Attributes
+    ----------
+    sftp_trouble
+        Why files are copied through the board's shell, once that is known.
+    """
+
+    def __init__(
+        self, address: SshAddress, client: paramiko.SSHClient, via: tuple[paramiko.SSHClient, ...] = ()
+    ) -> None:
         self.address = address
-        self._client = client
+        self.sftp_trouble: str | None = None
+        self._client, self._via = client, via
         transport = client.get_transport()
         assert transport is not None
         self.transport = transport
@@ -64,15 +68,37 @@ class SshConnection:
 
     def close(self) -> None:
         """Close the connection and what runs over it."""
-        self._client.close()
+        for client in (self._client, *reversed(self._via)):
+            client.close()
 
-    @property
     def host_address(self) -> str:
-        """The address of this host as the board sees it."""
-        return str(self.transport.sock.getsockname()[0])  # type: ignore[union-attr]
+        """The address of this host as the board sees it.
 
-    def run(self, command: str, timeout_s: float) -> CommandResult:
-        """Run a piece of POSIX shell on the board, with nothing on its stdin.
+        Raises
+        ------
+        BoardUnreachableError
+            The board does not answer.
+        BoardSetUpError
+            It sees only a host between.
+        """
+        stream = self.transport.sock
+        if not isinstance(stream, socket.socket):
+            raise BoardSetUpError(
+                f"{self.address} is reached through another host, so it does not see this one; name the tracker by an"
+                " address that the board can reach (--tracker HOST:PORT), or leave out --lan"
+            )
+        host = str(stream.getsockname()[0])
+        if not is_link_local(host):
+            return host
+        seen = self.run('echo "$SSH_CONNECTION"', OPEN_LIMIT_S).stdout.split()  # a zone is each machine's own
+        return seen[0] if seen else host
+
+    def run(
+        self, command: str, timeout_s: float, feed: Callable[[paramiko.Channel], None] | None = None
+    ) -> CommandResult:
+        """Run a piece of POSIX shell on the board, with nothing on its stdin, or what `feed` sends there.
+
+        What the user's start-up files print before it is left out. The limit begins when it has been fed.
 
         Raises
         ------
@@ -80,25 +106,29 @@ class SshConnection:
             It did not end within `timeout_s`, or the connection was cut.
         """
         deadline = time.monotonic() + timeout_s
+        mark = f"{secrets.token_hex(8)} pid="
         output: list[bytes] = []
         errors: list[bytes] = []
         with self._errors(timeout_s), contextlib.closing(self.transport.open_session(timeout=OPEN_LIMIT_S)) as channel:
             channel.settimeout(timeout_s)
-            channel.exec_command(_TELLING_ITS_PID % shlex.quote(command))
-            channel.shutdown_write()
+            channel.exec_command(_TELLING_ITS_PID % (mark, shlex.quote(command)))
             try:
-                _read_all(channel, channel.recv, deadline, output)
-                _read_all(channel, channel.recv_stderr, deadline, errors)
+                if feed:
+                    self._feed(channel, feed)
+                    deadline = time.monotonic() + timeout_s
+                channel.shutdown_write()
+                read_all(channel, channel.recv, deadline, output)
+                read_all(channel, channel.recv_stderr, deadline, errors)
                 if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
                     raise TimeoutError
             except BaseException:  # closing the channel would leave the command running
-                self._end(_split(output)[0])
+                self._end(split_output(output, mark)[0])
                 raise
             code = channel.recv_exit_status()
             if code < 0 and not self.transport.is_active():
                 raise EOFError("it was cut")
         stderr = b"".join(errors).decode(errors="replace")
-        return CommandResult(code if code >= 0 else KILLED, _split(output)[1], stderr)
+        return CommandResult(code if code >= 0 else KILLED, split_output(output, mark)[1], stderr)
 
     def put_file(
         self, source: Path, destination: str, progress: Callable[[int], None] = lambda _: None, mode: int = 0o644
@@ -118,18 +148,56 @@ class SshConnection:
             The connection was cut, or stalled for half a minute.
         """
         temporary = posixpath.join(posixpath.dirname(destination), f".{secrets.token_hex(4)}.part")
-        with self._errors(TRANSFER_STALL_LIMIT_S), self._sftp() as sftp:
-            try:
-                sftp.put(str(source), temporary, callback=lambda done, _: progress(done))
-                sftp.chmod(temporary, mode)
-                sftp.posix_rename(temporary, destination)
-            except OSError as error:
-                if isinstance(error, TimeoutError) or not self.transport.is_active():
-                    raise
-                why = self._why_not(error)
-                with contextlib.suppress(OSError):
-                    sftp.remove(temporary)
-                raise BoardSetUpError(f"{self.address} cannot write {destination}: {why}") from error
+        with self._errors(STALL_LIMIT_S):
+            if self.sftp_trouble is None:
+                try:
+                    with sftp_session(self.transport) as sftp:
+                        self._put_over_sftp(sftp, source, temporary, destination, progress, mode)
+                    return
+                except NoSftpError as error:
+                    self.sftp_trouble = str(error)
+        self._put_through_shell(source, temporary, destination, progress, mode)
+
+    def _put_over_sftp(
+        self,
+        sftp: paramiko.SFTPClient,
+        source: Path,
+        temporary: str,
+        destination: str,
+        progress: Callable[[int], None],
+        mode: int,
+    ) -> None:
+        try:
+            put_over_sftp(sftp, source, temporary, destination, progress, mode)
+        except OSError as error:
+            if isinstance(error, TimeoutError) or not self.transport.is_active():
+                raise
+            why = self._why_not(error)
+            with contextlib.suppress(OSError):
+                sftp.remove(temporary)
+            raise BoardSetUpError(f"{self.address} cannot write {destination}: {why}") from error
+
+    def _put_through_shell(
+        self, source: Path, temporary: str, destination: str, progress: Callable[[int], None], mode: int
+    ) -> None:
+        command = receiving_command(source, temporary, destination, mode)
+        try:
+            result = self.run(command, STALL_LIMIT_S, feed=lambda channel: send_file(channel, source, progress))
+            if result.code:
+                why = self._why_not(OSError(result.reason))
+                raise BoardSetUpError(f"{self.address} cannot write {destination}: {why}")
+        except BaseException:
+            with contextlib.suppress(BoardUnreachableError):
+                self.run(f"rm -f {shlex.quote(temporary)}", OPEN_LIMIT_S)
+            raise
+
+    def _feed(self, channel: paramiko.Channel, feed: Callable[[paramiko.Channel], None]) -> None:
+        channel.settimeout(STALL_LIMIT_S)
+        try:
+            feed(channel)
+        except OSError as error:  # a command that ends before it has read all says why
+            if isinstance(error, TimeoutError) or not self.transport.is_active():
+                raise
 
     def _end(self, pid: str) -> None:
         """End a command and what it has started, as far as the board can still be told to."""
@@ -148,19 +216,6 @@ class SshConnection:
         return f"{one_line(error)}; {int(free[3]) >> 10} MiB are free there" if len(free) > 3 else one_line(error)
 
     @contextlib.contextmanager
-    def _sftp(self) -> Iterator[paramiko.SFTPClient]:
-        sftp = paramiko.SFTPClient.from_transport(self.transport)
-        if sftp is None:
-            raise EOFError("its SSH server offers no SFTP")
-        try:
-            channel = sftp.get_channel()
-            assert channel is not None
-            channel.settimeout(TRANSFER_STALL_LIMIT_S)
-            yield sftp
-        finally:
-            sftp.close()
-
-    @contextlib.contextmanager
     def _errors(self, limit_s: float) -> Iterator[None]:
         try:
             yield
@@ -175,21 +230,3 @@ class SshConnection:
 def one_line(error: BaseException) -> str:
     """What an error says, without its number."""
     return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
-
-
-def _read_all(channel: paramiko.Channel, receive: Callable[[int], bytes], deadline: float, blocks: list[bytes]) -> None:
-    """One of a channel's streams, to its end."""
-    while True:
-        channel.settimeout(max(0.01, deadline - time.monotonic()))
-        block = receive(1 << 16)
-        if not block:
-            return
-        blocks.append(block)
-
-
-def _split(output: list[bytes]) -> tuple[str, str]:
-    """The process id that a command begins with, and what it said itself; a strange shell tells none."""
-    text = b"".join(output).decode(errors="replace")
-    first, _, rest = text.partition("\n")
-    pid = first.removeprefix("pid=")
-    return (pid, rest) if pid != first and pid.isdigit() else ("", text)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 
+from ofa_tvm.boards.command_output import CommandResult
 from ofa_tvm.boards.registry import Board, name_on_board
 from ofa_tvm.boards.service import LIMIT_S, LOG_LINES, ServiceStatus
-from ofa_tvm.boards.ssh import CommandResult, SshConnection
+from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.errors import BoardSetUpError
 from ofa_tvm.files import shipped_folder
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from ofa_tvm.boards.registry import cache_folder
 from ofa_tvm.errors import BoardSetUpError
 from ofa_tvm.files import directory_atomic
+from ofa_tvm.homes import cache_folder
 from ofa_tvm.locks import file_locked
 
 DOWNLOAD_LIMIT_S = 600.0

@@ -16,23 +16,36 @@ from rich.table import Table
 from ofa_tvm.console import new_app
 from ofa_tvm.display import print_result, say
 from ofa_tvm.errors import UsageError
-from ofa_tvm.options import EmulateOption, JsonOption, TrackerOption, chosen_target, tracker_for
+from ofa_tvm.options import EmulateOption, JsonOption, TrackerOption, chosen_target, positive_float, tracker_for
 
 app = new_app(
     "Verify, run and show bundles, with nothing but TVM's runtime.",
     "python -m ofa_tvm.bundle verify out/rasp4-30ms",
+    "python -m ofa_tvm.bundle verify out/rasp4-30ms --time 100 --pause 200",
     "python -m ofa_tvm.bundle verify out/rasp4-30ms --target rasp4",
     "python -m ofa_tvm.bundle verify out/rasp4-emulated-30ms --target rasp4 --emulate",
     "python -m ofa_tvm.bundle run out/rasp4-30ms photo.png --top 3",
     "python -m ofa_tvm.bundle show out/rasp4-30ms --json",
 )
 
+_PAUSED_RUNS = 30
+_LONGEST_PAUSE_MS = 60_000.0
 _EMULATED = " (computed or emulated, not measured on hardware)"
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The bundle.", show_default=False)]
 Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG or JPEG.", show_default=False)]
 FilesOnly = Annotated[bool, typer.Option("--files-only", help="Only check the files, as for another CPU's bundle.")]
 Repeats = Annotated[int, typer.Option("--time", min=0, metavar="RUNS", help="Also time so many runs here.")]
+Pause = Annotated[
+    float | None,
+    typer.Option(
+        "--pause",
+        max=_LONGEST_PAUSE_MS,
+        metavar="MS",
+        callback=positive_float,
+        help=f"Also time runs here with such a pause before each, {_PAUSED_RUNS} or as many as --time says.",
+    ),
+]
 OnTarget = Annotated[
     str | None, typer.Option("--target", help="Run it on a device of this target, by RPC; default this machine.")
 ]
@@ -44,6 +57,7 @@ def verify(
     directory: Directory,
     files_only: FilesOnly = False,
     repeats: Repeats = 0,
+    pause_ms: Pause = None,
     target: OnTarget = None,
     tracker: TrackerOption = None,
     emulate: EmulateOption = False,
@@ -52,8 +66,10 @@ def verify(
     """Prove that a bundle is whole, runs here or on a device, and meets its budget; exit code 2 if not."""
     from ofa_tvm.bundle.files import check_files
 
-    if target is not None and (files_only or repeats):
-        raise UsageError("--target runs the bundle on that device: leave out --files-only and --time")
+    if target is not None and (files_only or repeats or pause_ms):
+        raise UsageError("--target runs the bundle on that device: leave out --files-only, --time and --pause")
+    if files_only and (repeats or pause_ms):
+        raise UsageError("--files-only runs nothing: leave out --time and --pause")
     if emulate and target is None:
         raise UsageError("--emulate: which board? add --target, such as --target rasp4")
     if files_only:
@@ -62,7 +78,7 @@ def verify(
     if target is None:
         from ofa_tvm.bundle.verify import verify as verify_here
 
-        report = verify_here(directory, repeats)
+        report = verify_here(directory, repeats or (_PAUSED_RUNS if pause_ms else 0), pause_ms or 0.0)
     else:
         from ofa_tvm.bundle.verify_on_device import verify_on_device
 
@@ -78,7 +94,12 @@ def verify(
         "latency budget": f"{report.budget_ms:g} ms",
     }
     if report.here_ms is not None:
-        rows["latency here, now"] = f"{report.here_ms:.4g} ms, median of {repeats} runs"
+        rows["latency here, now"] = f"{report.here_ms:.4g} ms, median of {repeats or _PAUSED_RUNS} runs in a row"
+        if report.here_sporadic_ms is not None:
+            times = report.here_sporadic_ms / report.here_ms
+            rows["latency here, sporadic"] = (
+                f"{report.here_sporadic_ms:.4g} ms, {times:.2f} times that, with {pause_ms:g} ms before each run"
+            )
     print_result(report.to_dict(), as_json, _table(f"verified: {directory}", rows))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ofa_tvm.bundle.manifest import CHECKSUMS, MANIFEST, read_manifest
 from ofa_tvm.errors import InvalidBundleError, OutputError
 from ofa_tvm.files import output_errors
+from ofa_tvm.replacing import recover
 
 
 def check_destination(directory: Path, overwrite: bool) -> None:
@@ -33,6 +34,7 @@ def check_replaceable(directory: Path, overwrite: bool) -> None:
     OutputError
         There is a bundle and `overwrite` is off, or something that deploy did not write.
     """
+    recover(directory)  # a bundle that a killed deploy was about to replace is there, too
     if not directory.exists():
         return
     if not directory.is_dir():

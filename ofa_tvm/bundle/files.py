@@ -83,7 +83,7 @@ def _check_manifest_digest(directory: Path) -> None:
         lines = path.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidBundleError(f"{path} cannot be read: {error}; {_AGAIN}") from error
-    recorded = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}.get(MANIFEST)
+    recorded = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}.get(MANIFEST, "nothing")
     _, digest = _size_and_digest(directory / MANIFEST)
     if digest != recorded:
         raise InvalidBundleError(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ofa_tvm.bundle.manifest import InputSection
-from ofa_tvm.errors import InvalidImageError
+from ofa_tvm.images import pixels_of, read_image
 
 
 def load_image(path: Path, record: InputSection) -> npt.NDArray[np.float32]:
@@ -24,29 +22,11 @@ def load_image(path: Path, record: InputSection) -> npt.NDArray[np.float32]:
     Raises
     ------
     InvalidImageError
-        The file is missing, is no image, is damaged, or would decode to an enormous one.
+        As of `ofa_tvm.images.read_image`.
     """
     _, _, height, width = record.shape
-    pixels = np.asarray(_decode(path).resize((width, height), Image.Resampling.BILINEAR), np.float32)
+    pixels = pixels_of(read_image(path), height, width)
     low, high = record.value_range
     scaled = pixels / 255 * (high - low) + low
     normalised = (scaled - np.asarray(record.mean, np.float32)) / np.asarray(record.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1)[np.newaxis], np.float32)
-
-
-def _decode(path: Path) -> Image.Image:
-    with warnings.catch_warnings():
-        # Pillow only warns of an image between its limit of pixels and twice that.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(path) as image:
-                return image.convert("RGB")
-        except FileNotFoundError as error:
-            raise InvalidImageError(f"no image {path}") from error
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise InvalidImageError(
-                f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down before classifying it"
-            ) from error
-        # What Pillow's decoders raise on damaged files, beside OSError (which UnidentifiedImageError is).
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise InvalidImageError(f"{path} is no image that can be read: {error}; use a PNG or JPEG") from error

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ofa_tvm.errors import InvalidBundleError
-from ofa_tvm.names import ClassNames
+from ofa_tvm.names import ClassNames, PrintableText
 from ofa_tvm.schema_errors import first_fault
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.search_space import SearchSpace
@@ -23,6 +23,8 @@ README = "README.md"
 CHECKSUMS = "SHA256SUMS"
 THREADS = "num-cores"
 """TVM's name, among a target's options, for how many threads the kernels share their work."""
+
+_MOST_THREADS = 1024
 
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Size = Annotated[int, Field(ge=1)]
@@ -46,16 +48,28 @@ class TargetSection(_Section):
         Vector extensions that the library may use, in LLVM's names (`ofa_tvm.bundle.host`).
     """
 
-    name: str
-    tvm_target: dict[str, Any]
-    cpu_features: tuple[str, ...]
+    name: PrintableText
+    tvm_target: dict[PrintableText, int | PrintableText | tuple[PrintableText, ...]]
+    cpu_features: tuple[PrintableText, ...]
     emulated: bool
+
+    @model_validator(mode="after")
+    def _has_threads(self) -> Self:
+        threads = self.tvm_target.get(THREADS, 1)
+        if not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS:
+            raise ValueError(f"{THREADS} is {threads!r}, not a number of threads from 1 to {_MOST_THREADS}")
+        return self
+
+    @property
+    def threads(self) -> int:
+        """How many threads the library's kernels share their work among."""
+        return int(cast(int, self.tvm_target.get(THREADS, 1)))
 
 
 class SupernetSection(_Section):
     """Which supernet the subnet's weights come from."""
 
-    name: str
+    name: PrintableText
     weights_sha256: _Digest
 
 
@@ -70,7 +84,7 @@ class InputSection(_Section):
         ``(1, 3, height, width)``.
     """
 
-    name: str
+    name: PrintableText
     shape: tuple[Literal[1], Literal[3], _Size, _Size]
     dtype: Literal["float32"] = "float32"
     layout: Literal["NCHW"] = "NCHW"
@@ -90,7 +104,7 @@ class OutputSection(_Section):
         ``(1, classes)``.
     """
 
-    name: str
+    name: PrintableText
     shape: tuple[Literal[1], _Size]
     dtype: Literal["float32"] = "float32"
     meaning: Literal["logits"] = "logits"
@@ -111,7 +125,7 @@ class MeasuredLatency(_Section):
     spread: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     drift: _Finite
     samples_ms: Annotated[tuple[_Positive, ...], Field(min_length=1)]
-    device: str
+    device: PrintableText
     emulated: bool
 
 
@@ -184,8 +198,8 @@ class Manifest(Contents):
 
     format_version: Literal[1]
     created: AwareDatetime
-    versions: dict[str, str]
-    files: dict[str, FileSection]
+    versions: dict[PrintableText, PrintableText]
+    files: dict[PrintableText, FileSection]
 
 
 def read_manifest(directory: Path) -> Manifest:

@@ -34,7 +34,8 @@ the result with `sample_output.npy`.
 python -m ofa_tvm.bundle run . image.png
 ```
 
-Or without `ofa_tvm`, with the packages `apache-tvm` and `apache-tvm-ffi` (versions in `manifest.json`), numpy and
+That puts transparent images on white and scales greys of 16 bits; the program below takes opaque images of 8 bits.
+It needs no `ofa_tvm`, but the packages `apache-tvm` and `apache-tvm-ffi` (versions in `manifest.json`), numpy and
 Pillow. TVM's runtime is enough: set `TVM_USE_RUNTIME_LIB=1` to leave its compiler out.
 
 ```python
@@ -44,14 +45,15 @@ import sys
 
 import numpy as np
 import tvm.runtime
-from PIL import Image
+from PIL import Image, ImageOps
 from tvm.runtime.vm import VirtualMachine
 
 manifest = json.load(open("manifest.json"))
 os.environ.setdefault("TVM_NUM_THREADS", str(manifest["target"]["tvm_target"]["num-cores"]))
 spec = manifest["input"]
 (low, high), (_, _, height, width) = spec["value_range"], spec["shape"]
-image = Image.open(sys.argv[1]).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
+image = image.resize((width, height), Image.Resampling.BILINEAR)
 array = np.asarray(image, "float32") / 255 * (high - low) + low
 array = ((array - spec["mean"]) / spec["std"]).astype("float32").transpose(2, 0, 1)[None]
 vm = VirtualMachine(tvm.runtime.load_module("./library.so"), tvm.runtime.cpu())

@@ -10,7 +10,7 @@ import numpy as np
 from ofa_tvm.bundle.files import check_file
 from ofa_tvm.bundle.host import check_host
 from ofa_tvm.bundle.image import load_image
-from ofa_tvm.bundle.manifest import LIBRARY, THREADS, read_manifest
+from ofa_tvm.bundle.manifest import LIBRARY, read_manifest
 from ofa_tvm.bundle.runtime import Float32Array, load_main
 from ofa_tvm.errors import InvalidBundleError, UsageError
 
@@ -36,7 +36,7 @@ class BundleRunner:
         self.manifest = read_manifest(directory)
         check_file(directory, LIBRARY, self.manifest)
         check_host(directory, self.manifest)
-        self._main = load_main(directory / LIBRARY, int(self.manifest.target.tvm_target.get(THREADS, 1)))
+        self._main = load_main(directory / LIBRARY, self.manifest.target.threads)
 
     def preprocess(self, image: Path) -> Float32Array:
         """The input for an image file, float32 (1, 3, height, width).

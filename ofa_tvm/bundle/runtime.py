@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ofa_tvm.errors import InvalidBundleError
 from ofa_tvm.light_tvm import torch_absent
+from ofa_tvm.refusals import may_execute
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -46,8 +47,7 @@ def load_main(library: Path, threads: int = 1) -> Callable[[Float32Array], Float
         main = VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.runtime.cpu())["main"]
     except (RuntimeError, ValueError, AttributeError, OSError) as error:
         raise InvalidBundleError(
-            f"{library} cannot be loaded as a Relax VM library: {_last_line(error)}; "
-            "install the versions that the manifest names, or write the bundle again"
+            f"{library} cannot be loaded as a Relax VM library: {_last_line(error)}; {_advice(library)}"
         ) from error
 
     turn = threading.Lock()  # the virtual machine keeps its frames in itself, and Python lets go of its own lock
@@ -75,6 +75,12 @@ def _set_threads(library: Path, threads: int) -> None:
             THREADS_VARIABLE,
             given,
         )
+
+
+def _advice(library: Path) -> str:
+    if library.exists() and not may_execute(library.parent):
+        return "it lies on a file system that is mounted noexec: copy the bundle to another one"
+    return "install the versions that the manifest names, or write the bundle again"
 
 
 def _last_line(error: Exception) -> str:

@@ -6,27 +6,24 @@ caller may have loaded, so a trial that succeeds shows that the bundle stands al
 
 from __future__ import annotations
 
-import json
 import os
-import resource
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 import ofa_tvm
-from ofa_tvm.bundle.files import load_sample
-from ofa_tvm.bundle.manifest import LIBRARY, SAMPLE_INPUT, SAMPLE_OUTPUT, read_manifest
-from ofa_tvm.bundle.runner import BundleRunner
-from ofa_tvm.errors import InvalidBundleError, OfaTvmError
-from ofa_tvm.lowering.check import relative_error
+from ofa_tvm.bundle.manifest import LIBRARY, read_manifest
+from ofa_tvm.bundle.watched import Ended, SilentError, run_watched
+from ofa_tvm.errors import InvalidBundleError
 
 TIMEOUT_S = 120.0
-_WARMUP_RUNS = 3
+REPORT_EVERY_S = 1.0
+"""Runs are told of no more often: whoever listens would disturb the next one."""
+
+LOADED = "loaded"
+RAN = "ran"
 
 
 class Trial(BaseModel):
@@ -38,47 +35,54 @@ class Trial(BaseModel):
         Of the library's output here against the sample output (`ofa_tvm.lowering.check.relative_error`);
         None where an output is not finite.
     samples_ms
-        One run each, after a warm-up; empty if no timing was asked for.
+        One run each, one after the other, after a warm-up; empty if no timing was asked for.
+    sporadic_ms
+        One run each after a pause; empty if no pause was asked for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     relative_error: float | None
     samples_ms: tuple[float, ...]
+    sporadic_ms: tuple[float, ...] = ()
 
 
-def run_trial(directory: Path, repeats: int = 0, timeout_s: float = TIMEOUT_S) -> Trial:
+def run_trial(directory: Path, repeats: int = 0, pause_ms: float = 0.0, timeout_s: float = TIMEOUT_S) -> Trial:
     """Run the library on the sample input once, then `repeats` times for its latency on this machine.
+
+    Parameters
+    ----------
+    pause_ms
+        Time it as many times more with such a pause before each run; 0 for not at all.
+    timeout_s
+        Limit for the process's start with all loading, and for each run; not for all of them together.
 
     Raises
     ------
     InvalidBundleError
-        The library can't be loaded, crashes, or does not end within `timeout_s`.
+        The library can't be loaded, crashes, or hangs.
     """
     library = directory / LIBRARY
-    command = [sys.executable, "-m", "ofa_tvm.bundle.trial", str(directory), str(repeats)]
+    command = [sys.executable, "-m", "ofa_tvm.bundle.trial_process", str(directory), str(repeats), str(pause_ms)]
     try:
-        code, output, log = _run(command, timeout_s)
-    except subprocess.TimeoutExpired as error:
-        raise InvalidBundleError(f"{library} did not end within {timeout_s:g} s; write the bundle again") from error
-    if code < 0:
-        raise InvalidBundleError(f"{library} was stopped by {signal.Signals(-code).name}{_advice(directory, -code)}")
-    if code:
-        raise InvalidBundleError((log.strip().splitlines() or [f"{library}: exit code {code}"])[-1])
-    return Trial.model_validate_json(output)
+        ended = run_watched(command, _environment(), timeout_s + REPORT_EVERY_S + pause_ms / 1e3)
+    except SilentError as error:
+        what = "end a run" if LOADED in error.reports else "load"
+        raise InvalidBundleError(f"{library} did not {what} within {timeout_s:g} s; write the bundle again") from error
+    return _result(directory, ended)
 
 
-def _run(command: list[str], timeout_s: float) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr. Unlike `subprocess.run`, it also reaps the process if interrupted."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=_environment(), stdout=pipe, stderr=pipe, text=True) as child:
-        try:
-            output, log = child.communicate(timeout=timeout_s)
-        except BaseException:
-            child.kill()
-            child.wait()
-            raise
-        return child.returncode, output, log
+def _result(directory: Path, ended: Ended) -> Trial:
+    library = directory / LIBRARY
+    if ended.code < 0:
+        number = -ended.code
+        raise InvalidBundleError(f"{library} was stopped by {signal.Signals(number).name}{_advice(directory, number)}")
+    if ended.code:
+        raise InvalidBundleError((ended.log.strip().splitlines() or [f"{library}: exit code {ended.code}"])[-1])
+    try:
+        return Trial.model_validate_json(ended.reports[-1] if ended.reports else "")
+    except ValidationError as error:
+        raise InvalidBundleError(f"{library} ended the process that ran it; write the bundle again") from error
 
 
 def _advice(directory: Path, number: int) -> str:
@@ -96,31 +100,3 @@ def _environment() -> dict[str, str]:
     package = str(Path(ofa_tvm.__file__).parents[1])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "TVM_USE_RUNTIME_LIB": "1", "PYTHONPATH": path}
-
-
-def _try(directory: Path, repeats: int) -> Trial:
-    runner = BundleRunner(directory)
-    sample = load_sample(directory / SAMPLE_INPUT, runner.manifest.input.shape)
-    expected = load_sample(directory / SAMPLE_OUTPUT, runner.manifest.output.shape)
-    error = relative_error(expected, runner.run(sample))
-    samples_ms = []
-    for _ in range(_WARMUP_RUNS + repeats if repeats else 0):
-        start_s = time.perf_counter()
-        runner.run(sample)
-        samples_ms.append((time.perf_counter() - start_s) * 1e3)
-    return Trial(relative_error=error if np.isfinite(error) else None, samples_ms=tuple(samples_ms[_WARMUP_RUNS:]))
-
-
-def _main(directory: str, repeats: str) -> int:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash here is an answer, not something to debug
-    try:
-        trial = _try(Path(directory), int(repeats))
-    except OfaTvmError as error:
-        sys.stderr.write(" ".join(str(error).split()) + "\n")
-        return error.exit_code
-    sys.stdout.write(json.dumps(trial.model_dump()))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:]))

@@ -36,4 +36,4 @@ def verify_on_device(
         ran = farm.run(SubnetJob(directory / LIBRARY, manifest.input.shape, ()), sample)
     ran_on = ran.device + (" (emulated)" if ran.emulated else "")
     error = relative_error(expected, ran.output) if ran.output.shape == expected.shape else float("nan")
-    return report(directory, manifest, error if np.isfinite(error) else None, ran_on, None)
+    return report(directory, manifest, error if np.isfinite(error) else None, ran_on)

@@ -20,6 +20,7 @@ from ofa_tvm.compiler.templates import Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.errors import MeasurementError
 from ofa_tvm.lowering.check import check_outputs
+from ofa_tvm.measurement.device_state import warnings_before_measuring
 from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.foreign_records import foreign_cpus
@@ -28,17 +29,23 @@ from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcom
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.measurement.turn import turn, turn_on_this_host
 from ofa_tvm.space.workload import Workload
-from ofa_tvm.targets import MeasurementProtocol, Target
+from ofa_tvm.targets import Target
 
-SCREENING_SAMPLES = 5
 _PROBLEMS_KEPT = 32
 
 
 @contextlib.contextmanager
 def open_bench(
-    target: Target, records: Path, tracker: str | None = None, say: Callable[[str], None] = lambda _line: None
+    target: Target,
+    records: Path,
+    tracker: str | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+    *,
+    warn_of_clocks: bool = True,
 ) -> Iterator[KernelBench]:
     """A bench on the target's devices, for as long as the context lasts; `say` is told what the user should know.
+
+    Unless `warn_of_clocks` is off, that a device's clock moves or is held down is among it.
 
     Beside the records lie the kernels' object code, which is compiled again where it is missing, and what
     MetaSchedule's search has found.
@@ -66,6 +73,9 @@ def open_bench(
         if left_aside := store.left_aside():
             say(left_aside)
         farm = stack.enter_context(open_farm(target, tracker, say))
+        if warn_of_clocks:
+            for warning in warnings_before_measuring(farm.open_devices, target):
+                say(warning)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ofa_tvm."))
         if others := foreign_cpus(store, farm.devices):
             say(
@@ -194,7 +204,7 @@ class KernelBench:
         jobs = library.jobs
         if self.farm.needs_library and not screening:
             jobs = [replace(job, proof=functools.partial(self._prove, job)) for job in jobs]
-        protocol = screening_protocol(self.target.measurement) if screening else self.target.measurement
+        protocol = self.target.measurement.screening() if screening else self.target.measurement
         works = False
         failures: dict[Workload, Outcome] = {}
         with contextlib.closing(self.farm.measure_in_batches(jobs, self.reference, protocol, deadline_s)) as batches:
@@ -213,7 +223,7 @@ class KernelBench:
         if not self.farm.needs_library or any(job.workload == REFERENCE for job in library.jobs):
             return
         try:
-            self.farm.measure(library.reference, self.reference, screening_protocol(self.target.measurement))
+            self.farm.measure(library.reference, self.reference, self.target.measurement.screening())
         except MeasurementError as error:
             raise MeasurementError(
                 f"no library of {len(library.jobs)} kernels works on {self.farm.name}, while the reference kernel does "
@@ -249,8 +259,3 @@ class KernelBench:
 
 def _not_built(why: str) -> MeasurementFailure:
     return MeasurementFailure(why, "none: not built", now(), host_versions())
-
-
-def screening_protocol(protocol: MeasurementProtocol) -> MeasurementProtocol:
-    """A target's protocol with few samples: enough to tell which candidates are worth all of them."""
-    return protocol.model_copy(update={"repeats": min(SCREENING_SAMPLES, protocol.repeats)})

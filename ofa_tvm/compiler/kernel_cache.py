@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
@@ -102,10 +102,9 @@ class KernelCache:
         path = self.path(kernel)
         with output_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=SUFFIX)
-            temporary = Path(name)
+            temporary = self.folder / f".{secrets.token_hex(8)}{SUFFIX}"  # for all whom the umask lets read it
             try:
-                with os.fdopen(handle, "wb") as stream:
+                with temporary.open("xb") as stream:
                     stream.write(gzip.compress(code, compresslevel=1, mtime=0))
                 temporary.replace(path)
             finally:

@@ -15,6 +15,7 @@ from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.errors import CompileError, OutputError
 from ofa_tvm.measurement.job import KernelJob, Rotation
+from ofa_tvm.refusals import refusal
 from ofa_tvm.space.workload import Workload
 
 Kernels = Mapping[Workload, Parameters]
@@ -97,10 +98,9 @@ class KernelLibraries:
         try:
             link_library(path, objects, self._toolchain.cross_compiler)
         except OutputError as error:
-            reason = getattr(error.__cause__, "strerror", None) or error
-            raise OutputError(
-                f"cannot write {path}: {reason}; free some space there or name another place with TMPDIR"
-            ) from error
+            if not isinstance(error.__cause__, OSError):
+                raise
+            raise OutputError(f"cannot write {path}: {refusal(error.__cause__, path, 'TMPDIR')}") from error
 
     def _job(self, path: Path, workload: Workload, rotation: Rotation | None = None) -> KernelJob:
         template = TEMPLATES[workload.kind]

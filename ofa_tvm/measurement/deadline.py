@@ -104,6 +104,15 @@ def _connections(host: str, port: int) -> Iterator[socket.socket]:
 
 def _descriptors(host: str, port: int) -> list[tuple[int, str]]:
     """With their states, as the kernel lists them: a socket itself has no peer before it is connected."""
-    peers = {info[4][:2] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    peers = {(_zoneless(info[4][0]), info[4][1]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     connections = psutil.Process().net_connections("tcp")
-    return [(found.fd, found.status) for found in connections if found.raddr and tuple(found.raddr) in peers]
+    return [
+        (found.fd, found.status)
+        for found in connections
+        if found.raddr and (_zoneless(found.raddr[0]), found.raddr[1]) in peers
+    ]
+
+
+def _zoneless(host: object) -> str:
+    """An IPv6 address without its zone, which the kernel's list does not have."""
+    return str(host).partition("%")[0]

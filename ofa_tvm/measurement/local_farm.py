@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError
+from ofa_tvm.errors import DeviceUnavailableError, OutputError, TrackerUnreachableError
 from ofa_tvm.measurement.local_processes import POLL_PERIOD_S, LocalProcesses, local_processes
 from ofa_tvm.measurement.tracker import TrackerAddress, summarize
+from ofa_tvm.refusals import may_execute
 from ofa_tvm.targets import Target
 
 READY_LIMIT_S = 60.0
@@ -17,7 +20,18 @@ BUSY_LIMIT_S = 5.0
 
 @contextlib.contextmanager
 def local_farm(target: Target) -> Iterator[LocalFarm]:
-    """Both processes, which end with the context, or with the thread that calls `LocalFarm.ensure_running`."""
+    """Both processes, which end with the context, or with the thread that calls `LocalFarm.ensure_running`.
+
+    Raises
+    ------
+    OutputError
+        The server could not load what it is sent.
+    """
+    temporary = Path(tempfile.gettempdir())
+    if not may_execute(temporary):
+        raise OutputError(
+            f"{temporary} is mounted noexec: no compiled kernel can be loaded there; name another place with TMPDIR"
+        )
     with local_processes("ofa_tvm_local_") as processes:
         yield LocalFarm(target, processes)
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from typing_extensions import override
 
+from ofa_tvm.addresses import join_address
 from ofa_tvm.errors import DeviceUnavailableError, MeasurementError
 from ofa_tvm.measurement.deadline import NoAnswerError
 from ofa_tvm.measurement.device import Device, check_shapes
@@ -43,7 +44,7 @@ class RpcDevice(Device):
             reason = one_line(error)
         if self._session is None:
             raise DeviceUnavailableError(
-                f"{target.device.key} does not answer at {offer.host}:{offer.port} ({reason});"
+                f"{target.device.key} does not answer at {join_address(offer.host, offer.port)} ({reason});"
                 f" start it again: python -m ofa_tvm.devices start {target.name}"
             )
         self._info = self._session.info
@@ -52,8 +53,9 @@ class RpcDevice(Device):
         if self.emulated and not target.emulated:
             self.close()
             raise DeviceUnavailableError(
-                f"the device {target.device.key} at {offer.host}:{offer.port} is emulated, the target {target.name} is"
-                f" not; use --target {target.name}{EMULATED_SUFFIX}, under whose key emulated boards belong"
+                f"the device {target.device.key} at {join_address(offer.host, offer.port)} is emulated, the target"
+                f" {target.name} is not; use --target {target.name}{EMULATED_SUFFIX}, under whose key emulated boards"
+                " belong"
             )
 
     @property

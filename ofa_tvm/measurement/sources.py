@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from typing_extensions import override
 
+from ofa_tvm.addresses import join_address
 from ofa_tvm.errors import DeviceUnavailableError
 from ofa_tvm.measurement.deadline import shut_connections
 from ofa_tvm.measurement.device import Device
@@ -111,7 +112,7 @@ class TrackerSource(DeviceSource):
         avoided = self.avoid & self._names.registered
         if summary.free.get(key, 0) <= len(avoided) or (offer := request_session(self._tracker, key)) is None:
             return None
-        address = f"{offer.host}:{offer.port}"
+        address = join_address(offer.host, offer.port)
         return RpcOffer(self._target, offer, address, lambda info: self._names.of(info, address))
 
     @override

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, TypeAdapter
 from tvm.rpc import base
 
+from ofa_tvm.addresses import join_address, split_address
 from ofa_tvm.errors import DeviceUnavailableError, TrackerUnreachableError, UsageError
 from ofa_tvm.measurement.tracker_conversation import Conversation
 from ofa_tvm.targets import EMULATED_SUFFIX
@@ -30,20 +31,25 @@ class TrackerAddress:
 
     @classmethod
     def parse(cls, text: str) -> TrackerAddress:
-        """From ``host:port``.
+        """From ``host:port``, an IPv6 address in brackets.
 
         Raises
         ------
         UsageError
             The text is nothing of the kind.
         """
-        host, _, port = text.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise UsageError(f"tracker {text!r} is not HOST:PORT, such as 127.0.0.1:9190")
-        return cls(host, int(port))
+        try:
+            host, port = split_address(text)
+        except ValueError as error:
+            raise UsageError(
+                f"tracker {text!r} is not HOST:PORT, such as 127.0.0.1:9190 or [::1]:9190: {error}"
+            ) from None
+        if port is None:
+            raise UsageError(f"tracker {text!r} is not HOST:PORT: it names no port; write {join_address(host, 9190)}")
+        return cls(host, port)
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return join_address(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ def summarize(address: TrackerAddress) -> TrackerSummary:
     for server in summary.server_info:
         key = server.key.removeprefix("server:")
         host, port = server.addr
-        addresses[key] = (*addresses.get(key, ()), f"{host}:{port}")
+        addresses[key] = (*addresses.get(key, ()), join_address(host, port))
     return TrackerSummary(
         registered={key: len(of_key) for key, of_key in addresses.items()},
         free={key: queue.free for key, queue in summary.queue_info.items()},

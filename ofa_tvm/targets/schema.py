@@ -8,12 +8,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ofa_tvm.addresses import split_address
+
 _Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=1)]
 _Feature = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
-_SSH_ADDRESS = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][\w.-]*)(?::(?P<port>\d+))?")
+_SSH_USER = re.compile(r"\w[\w.-]*")
+_SCREENING_SAMPLES = 5
 
 
 class _Section(BaseModel):
@@ -47,10 +50,23 @@ class DeviceAccess(_Section):
     def _is_an_address(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        match = _SSH_ADDRESS.fullmatch(value)
-        if not match or not 1 <= int(match["port"] or 22) <= 65535:
-            raise ValueError("it takes user@host or user@host:port")
+        user, at, address = value.rpartition("@")
+        try:
+            if at and not _SSH_USER.fullmatch(user):
+                raise ValueError(f"{user!r} is no user")
+            split_address(address)
+        except ValueError as error:
+            raise ValueError(f"it takes user@host or user@host:port: {error}") from None
         return value
+
+    @field_validator("tracker_host")
+    @classmethod
+    def _is_a_host(cls, value: str) -> str:
+        """An IPv6 address may stand in brackets, as everywhere."""
+        host, port = split_address(value)
+        if port is not None:
+            raise ValueError(f"it takes no port; write tracker_port: {port}")
+        return host
 
 
 class Cpu(_Section):
@@ -101,6 +117,10 @@ class MeasurementProtocol(_Section):
     cooldown_ms: _Milliseconds = 0.0
     max_drift: _Positive = 0.05
     timeout_s: _Positive = 30.0
+
+    def screening(self) -> MeasurementProtocol:
+        """The protocol with few samples: enough to tell which candidates are worth all of them."""
+        return self.model_copy(update={"repeats": min(_SCREENING_SAMPLES, self.repeats)})
 
 
 class Target(_Section):

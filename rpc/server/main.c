@@ -36,7 +36,7 @@ static void serve(const struct options *options, int listener, int port)
         if (registration.connection < 0) {
             problem = register_device(&registration, options->tracker_host, options->tracker_port);
             if (problem == NULL) {
-                say("%s registered at %s:%d", options->key, options->tracker_host, options->tracker_port);
+                say("%s registered at %s", options->key, options->tracker);
                 outage = false;
             }
         }
@@ -44,7 +44,7 @@ static void serve(const struct options *options, int listener, int port)
             problem = wait_for_client(listener, &registration, &client);
         if (problem != NULL) {
             if (!outage)
-                say("tracker %s:%d: %s; trying again every second", options->tracker_host, options->tracker_port,
+                say("tracker %s: %s; trying again every second", options->tracker,
                     problem);
             outage = true;
             close_registration(&registration);

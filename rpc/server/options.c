@@ -48,13 +48,28 @@ static double seconds(const char *name, const char *text)
     return number;
 }
 
+/* Without the brackets that an IPv6 address may have. */
+static char *bare_host(char *host)
+{
+    size_t length = strlen(host);
+    if (length > 2 && host[0] == '[' && host[length - 1] == ']') {
+        memmove(host, host + 1, length - 2);
+        host[length - 2] = '\0';
+    }
+    return host;
+}
+
 static void tracker_address(struct options *options, const char *text)
 {
     const char *colon = strrchr(text, ':');
     if (colon == NULL || colon == text || (size_t)(colon - text) >= sizeof options->tracker_host)
-        die(2, "--tracker %s is not HOST:PORT, such as 127.0.0.1:9190", text);
-    memcpy(options->tracker_host, text, (size_t)(colon - text));
-    options->tracker_host[colon - text] = '\0';
+        die(2, "--tracker %s is not HOST:PORT, such as 127.0.0.1:9190 or [::1]:9190", text);
+    options->tracker = text;
+    int length = (int)(colon - text);
+    if (memchr(text, ':', (size_t)length) != NULL && (*text != '[' || colon[-1] != ']'))
+        die(2, "--tracker %s: write an IPv6 address in brackets: [%.*s]%s", text, length, text, colon);
+    snprintf(options->tracker_host, sizeof options->tracker_host, "%.*s", length, text);
+    bare_host(options->tracker_host);
     options->tracker_port = whole_number("--tracker's port", colon + 1, 1, 65535);
 }
 
@@ -115,7 +130,7 @@ struct options parse_options(int count, char **arguments)
         switch (option) {
         case TRACKER: tracker_address(&options, optarg); break;
         case KEY: options.key = device_key(optarg); break;
-        case HOST: options.host = optarg; break;
+        case HOST: options.host = bare_host(optarg); break;
         case PORT: options.port = whole_number("--port", optarg, 0, 65535); break;
         case LISTEN_FD: options.listen_fd = whole_number("--listen-fd", optarg, 0, INT_MAX); break;
         case THREADS: options.threads = whole_number("--threads", optarg, 1, 1024); break;

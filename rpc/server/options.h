@@ -3,6 +3,7 @@
 #define OFA_TVM_OPTIONS_H
 
 struct options {
+    const char *tracker; /* as it was given */
     char tracker_host[256];
     int tracker_port;
     const char *key;

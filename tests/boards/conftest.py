@@ -38,7 +38,7 @@ class SshBoard:
 
     numbers = itertools.count()
 
-    def __init__(self, folder: Path, user: str = "root") -> None:
+    def __init__(self, folder: Path, user: str = "root", sftp: str = "internal-sftp", settings: str = "") -> None:
         self.folder, self.user = folder, user
         self.home = folder / "home" if user == "root" else Path("/home") / user
         (folder / "home").mkdir()
@@ -56,8 +56,10 @@ class SshBoard:
             authorized.write_bytes((folder / "client.pub").read_bytes())
         (folder / "sshd_config").write_text(
             f"ListenAddress {self.address}:22\nHostKey {folder}/host\nAuthorizedKeysFile {authorized}\n"
-            "UsePAM no\nStrictModes no\nPidFile none\nPasswordAuthentication no\nSubsystem sftp internal-sftp\n"
-            f"SetEnv HOME={self.home} PATH={self.home}/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+            "UsePAM no\nStrictModes no\nPidFile none\nPasswordAuthentication no\n"
+            + f"Subsystem sftp {sftp}\n" * bool(sftp)
+            + f"{settings}\n"
+            + f"SetEnv HOME={self.home} PATH={self.home}/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
         )
         self._server: subprocess.Popen[bytes] | None = None
         Path("/run/sshd").mkdir(exist_ok=True)
@@ -93,7 +95,7 @@ class SshBoard:
             command[4:4] = ["sh", "-ec", self._add_user(), "sh"]
         with (self.folder / "sshd.log").open("ab") as log:
             self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_until(self._answers)
+        await_true(self._answers)
 
     def _add_user(self) -> str:
         """Make a user that only the board knows, with a home that is gone with the board."""
@@ -154,10 +156,6 @@ def ip(*arguments: str) -> None:
     assert run.returncode == 0, f"ip {' '.join(arguments)}: {run.stderr}"
 
 
-def wait_until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
-    await_true(condition, limit_s)
-
-
 @pytest.fixture(scope="session")
 def possible() -> None:
     """These tests need root, to make network namespaces, and an SSH server."""
@@ -188,7 +186,7 @@ def state(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         monkeypatch.delenv(name, raising=False)
     yield folder
     try:
-        wait_until(lambda: not links(str(folder)), 10)  # the last may be ending
+        await_true(lambda: not links(str(folder)), 10)  # the last may be ending
     finally:
         send(links(str(folder)))
 
@@ -216,10 +214,10 @@ def _state_of(process: psutil.Process) -> str | None:
 def make_board(possible: None, state: Path, tmp_path: Path) -> Iterator[Callable[..., SshBoard]]:
     boards: list[SshBoard] = []
 
-    def make(user: str = "root") -> SshBoard:
+    def make(user: str = "root", **options: str) -> SshBoard:
         folder = tmp_path / f"board{len(boards)}"
         folder.mkdir()
-        boards.append(SshBoard(folder, user))
+        boards.append(SshBoard(folder, user, **options))
         return boards[-1]
 
     yield make
@@ -258,7 +256,7 @@ class Tracker:
     def start(self) -> None:
         command = [sys.executable, ROOT / "rpc" / "tracker.py", "--host", self._host, "--port", str(self.address.port)]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        wait_until(self._answers)
+        await_true(self._answers)
 
     def kill(self) -> None:
         assert self._process

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ofa_tvm import devices
-from ofa_tvm.boards import emulated_boards, lifecycle
+from ofa_tvm.boards import emulated_boards, installing, lifecycle
 from ofa_tvm.boards.registry import Board, load_board, save_board
 from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError, UsageError
 
@@ -50,7 +50,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         given.update(board=board, **options)
         return board, False
 
-    monkeypatch.setattr(lifecycle, "install", install)
+    monkeypatch.setattr(installing, "install", install)
     return given
 
 
@@ -93,11 +93,11 @@ def test_known_name_is_for_the_board_that_has_it(asked: dict[str, object]):
 
 
 def test_change_is_said(ssh_board: SshBoard, board: Board, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lifecycle, "set_up", lambda connection, board, *_, **__: (board, False))
+    monkeypatch.setattr(installing, "set_up", lambda connection, board, *_, **__: (board, False))
     save_board(board.model_copy(update={"runtime": "native", "lan": True}))
     steps: list[str] = []
     ssh_board.connect().close()
-    lifecycle.install(board, steps.append)
+    installing.install(board, steps.append)
     assert steps == ["bench: runtime was native, is python now", "bench: lan was on, is off now"]
 
 
@@ -124,7 +124,7 @@ def test_emulated_mark_keeps_a_board_from_passing_for_a_real_one(
     monkeypatch.setattr("ofa_tvm.boards.probe._PROBE", "echo machine=aarch64; echo home=/x; echo emulated=yes")
     ssh_board.connect().close()
     with pytest.raises(BoardSetUpError, match="set it up as rasp4-emulated"):
-        lifecycle.install(board, lambda _: None)
+        installing.install(board, lambda _: None)
     with pytest.raises(UsageError):
         load_board(board.name)
 

@@ -16,8 +16,8 @@ import pytest
 from ofa_tvm.boards.forwarding import ForwardingToBoard, ForwardingToHost
 from ofa_tvm.boards.ssh import SshConnection
 
-from ..processes import free_port, send
-from .conftest import LIMIT_S, SshBoard, wait_until
+from ..processes import await_true, free_port, send
+from .conftest import LIMIT_S, SshBoard
 
 # Sends back what it gets; what comes after the end of its input comes after it has seen that end.
 ECHO = """
@@ -60,7 +60,7 @@ def to_board(connection: SshConnection, port: int) -> Iterator[ForwardingToBoard
 def threads() -> Iterator[None]:
     """None may be left of those that copy."""
     yield
-    wait_until(
+    await_true(
         lambda: not [thread for thread in threading.enumerate() if thread.name.startswith(("bridge", "forward"))]
     )
 
@@ -70,7 +70,7 @@ def _echo_in(ssh_board: SshBoard, port: int) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(["ip", "netns", "exec", ssh_board.namespace, sys.executable, "-c", script])
     probe = f"import socket; socket.create_connection(('127.0.0.1', {port}))"
     command = ["ip", "netns", "exec", ssh_board.namespace, sys.executable, "-c", probe]
-    wait_until(lambda: subprocess.run(command, capture_output=True).returncode == 0)
+    await_true(lambda: subprocess.run(command, capture_output=True).returncode == 0)
     return process
 
 

@@ -29,11 +29,54 @@ def test_keys_that_are_accepted_and_forgotten_at_once_are_all_there(tmp_path: Pa
     assert sorted(left) == sorted(f"board{number}" for number in range(0, 80, 2))
 
 
-@pytest.mark.parametrize("line", [b"board ssh-ed25519 A\n", b"\xff\xfe\n"])
-def test_damaged_line_is_named_and_no_file_is_to_be_removed(tmp_path: Path, line: bytes):
+HASHED = paramiko.HostKeys.hash_host("board")
+KEYED = f"{KEY.get_name()} {KEY.get_base64()}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"board {KEYED} me@here",
+        f"  board  {KEYED}",
+        f"board\t{KEYED.replace(' ', chr(9))}",
+        f"other,board {KEYED}",
+        f"BOARD {KEYED}",
+        f"b*d {KEYED}",
+        f"{HASHED} {KEYED}",
+    ],
+)
+def test_every_form_of_line_is_read(tmp_path: Path, line: str):
     users = tmp_path / "known_hosts"
-    users.write_bytes(b"# mine\n" + LINE.encode() + line)
-    with pytest.raises(HostKeyError, match=r"known_hosts cannot be read, line 3") as caught:
+    users.write_bytes(
+        b"# mine\n\n@cert-authority * ssh-ed25519 A\n@strange x y z\n"
+        b"board ssh-future AAAA\nboard ssh-ed25519 A\n\xff\xfe\n" + line.encode()
+    )
+    KnownHosts(tmp_path / "own", users).check("board", KEY, None)
+
+
+@pytest.mark.parametrize(
+    "line", [f"boards {KEYED}", f"!board,* {KEYED}", f"@cert-authority board {KEYED}", "|1|x|y a b"]
+)
+def test_lines_about_others_make_no_host_known(tmp_path: Path, line: str):
+    users = tmp_path / "known_hosts"
+    users.write_text(line)
+    with pytest.raises(HostKeyError, match=r"host key of board is unknown: ecdsa"):
         KnownHosts(tmp_path / "own", users).check("board", KEY, None)
-    assert "remove" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["board ssh-ed25519 A", "board ssh-ed25519", "board"])
+def test_damaged_line_about_the_host_is_named(tmp_path: Path, line: str):
+    users = tmp_path / "known_hosts"
+    users.write_text(f"# mine\n{line}\n")
+    with pytest.raises(HostKeyError, match=r"is unknown \(.*known_hosts, line 2: that is no host key\)") as caught:
+        KnownHosts(tmp_path / "own", users).check("board", KEY, None)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("names", ["*", "board", HASHED])
+def test_revoked_key_is_refused_wherever_it_is_known(tmp_path: Path, names: str):
+    own, users = tmp_path / "own", tmp_path / "users"
+    own.write_text(f"board {KEYED}\n")
+    users.write_text(f"@revoked\t{names} {KEYED}\n")
+    with pytest.raises(HostKeyError, match=r"is revoked \(.*users, line 1\)"):
+        KnownHosts(own, users).check("board", KEY, fingerprint(KEY))

@@ -8,8 +8,9 @@ import pytest
 from ofa_tvm.boards.inventory import boards_called, is_gone, take_inventory, target_called
 from ofa_tvm.boards.link_control import link_status
 from ofa_tvm.boards.link_state import LinkState, write_link_state
-from ofa_tvm.boards.registry import Board, emulated_folder, is_emulated_here, save_board, state_folder
+from ofa_tvm.boards.registry import Board, emulated_folder, is_emulated_here, save_board
 from ofa_tvm.errors import TrackerUnreachableError, UsageError
+from ofa_tvm.homes import state_folder
 from ofa_tvm.measurement.local_processes import local_tracker
 from ofa_tvm.measurement.tracker import TrackerAddress
 

@@ -20,11 +20,12 @@ from tvm import rpc
 
 from ofa_tvm.boards import lifecycle
 from ofa_tvm.boards.inventory import take_inventory
-from ofa_tvm.boards.lifecycle import remove, seen_at, start, stop
+from ofa_tvm.boards.lifecycle import seen_at, start, stop
 from ofa_tvm.boards.link_control import link_status, start_link, stop_link
 from ofa_tvm.boards.link_state import link_file
 from ofa_tvm.boards.provisioning import set_up
 from ofa_tvm.boards.registry import Board, load_board, save_board
+from ofa_tvm.boards.removal import remove
 from ofa_tvm.boards.service import ShellService, server_command
 from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.errors import (
@@ -39,8 +40,8 @@ from ofa_tvm.locks import try_lock
 from ofa_tvm.measurement.tracker import TrackerAddress
 from ofa_tvm.reporting import Say
 
-from ..processes import free_port, lives, send, words_of
-from .conftest import LIMIT_S, SshBoard, Tracker, ip, links, wait_until
+from ..processes import await_true, free_port, lives, send, words_of
+from .conftest import LIMIT_S, SshBoard, Tracker, ip, links
 
 pytestmark = pytest.mark.slow
 
@@ -99,8 +100,8 @@ def test_board_serves_and_stop_leaves_nothing(
     assert link_status(board).state == "up"
 
     stop(board, say)
-    wait_until(lambda: {process.pid for process in ssh_board.processes()} <= before)
-    wait_until(lambda: not tracker.free())
+    await_true(lambda: {process.pid for process in ssh_board.processes()} <= before)
+    await_true(lambda: not tracker.free())
     assert link_status(board) is None
     assert not _links_of(board)
     assert not list(ssh_board.home.rglob("run/*")) + list(ssh_board.home.rglob("links/*"))
@@ -137,7 +138,7 @@ def test_other_runtime_replaces_the_one_that_runs(started: Board, tracker: Track
     (folder / "run" / "other" / "command").write_text(f"{folder}/python-0/venv/bin/python\n")  # of another board
     again = start(_set_up(ssh_board, started, say, "python"), tracker.address, say)
     assert (again.port, again.tracker_port) == (started.port, started.tracker_port)
-    wait_until(lambda: _serves(tracker))
+    await_true(lambda: _serves(tracker))
     assert _ask(tracker)["server"] == "python"
     assert not _servers(ssh_board, started)
     left = {path.name for path in folder.iterdir()} - {"run", "links"}
@@ -172,17 +173,17 @@ def test_nothing_listens_beyond_loopback(started: Board, ssh_board: SshBoard):
 
 def test_cut_ssh_connection_is_made_again(started: Board, tracker: Tracker, ssh_board: SshBoard):
     send(ssh_board.sessions())
-    wait_until(lambda: " lost: " in link_file(started.name, "log").read_text())
-    wait_until(lambda: _serves(tracker))
+    await_true(lambda: " lost: " in link_file(started.name, "log").read_text())
+    await_true(lambda: _serves(tracker))
     assert link_status(started).tracker_port == started.tracker_port
 
 
 def test_restarted_ssh_server_is_found_again(started: Board, tracker: Tracker, ssh_board: SshBoard):
     send(ssh_board.processes("sshd"))
-    wait_until(lambda: link_status(started).state == "reconnecting")
+    await_true(lambda: link_status(started).state == "reconnecting")
     assert link_status(started).reason
     ssh_board.start()
-    wait_until(lambda: _serves(tracker))
+    await_true(lambda: _serves(tracker))
 
 
 def test_frozen_board_is_given_up_and_found_again(ready: Board, tracker: Tracker, ssh_board: SshBoard, say: Say):
@@ -190,13 +191,13 @@ def test_frozen_board_is_given_up_and_found_again(ready: Board, tracker: Tracker
     processes = ssh_board.processes()
     send(processes, signal.SIGSTOP)
     try:
-        wait_until(lambda: link_status(board).state == "reconnecting")
+        await_true(lambda: link_status(board).state == "reconnecting")
         assert "silent" in link_status(board).reason or "failed" in link_status(board).reason
     finally:
         send(processes, signal.SIGCONT)
-    wait_until(lambda: _serves(tracker))
+    await_true(lambda: _serves(tracker))
     # The SSH server's process of the frozen connection held the port; it is gone.
-    wait_until(lambda: len(ssh_board.sessions()) == 1)
+    await_true(lambda: len(ssh_board.sessions()) == 1)
     stop(board, say)
 
 
@@ -210,12 +211,12 @@ def test_everything_works_for_a_user_who_is_not_root(
     server = _servers(ssh_board, started)[0]
     assert server.uids().real == 4321
     send(sessions := ssh_board.sessions(), signal.SIGSTOP)
-    wait_until(lambda: link_status(started).state == "reconnecting")
-    wait_until(lambda: _serves(tracker))  # although the frozen session had the port
+    await_true(lambda: link_status(started).state == "reconnecting")
+    await_true(lambda: _serves(tracker))  # although the frozen session had the port
     assert link_status(started).tracker_port == started.tracker_port
     send(sessions, signal.SIGCONT)
     stop(started, say)
-    wait_until(lambda: not _servers(ssh_board, started))
+    await_true(lambda: not _servers(ssh_board, started))
     with ssh_board.connect() as connection:
         listed = connection.run("ls -A ~/.local/share/ofa_tvm/run ~/.local/share/ofa_tvm/links", LIMIT_S).stdout
     assert listed.count("\n") == 3
@@ -223,15 +224,15 @@ def test_everything_works_for_a_user_who_is_not_root(
 
 def test_cable_that_is_pulled_and_plugged_in(started: Board, tracker: Tracker, ssh_board: SshBoard):
     ip("link", "set", ssh_board.namespace, "down")
-    wait_until(lambda: link_status(started).state == "reconnecting")
+    await_true(lambda: link_status(started).state == "reconnecting")
     ip("link", "set", ssh_board.namespace, "up")
-    wait_until(lambda: _serves(tracker))
+    await_true(lambda: _serves(tracker))
 
 
 def test_tracker_that_is_restarted_has_the_device_again(started: Board, tracker: Tracker):
     tracker.kill()
     tracker.start()
-    wait_until(lambda: _serves(tracker))
+    await_true(lambda: _serves(tracker))
 
 
 @pytest.mark.parametrize("runtime", ["python", "native"])
@@ -239,10 +240,10 @@ def test_killed_server_comes_back(ssh_board: SshBoard, board: Board, tracker: Tr
     board = start(_set_up(ssh_board, board, say, runtime), tracker.address, say)
     killed = _servers(ssh_board, board)
     send(killed)
-    wait_until(lambda: set(_servers(ssh_board, board)) - set(killed))
-    wait_until(lambda: _serves(tracker))
+    await_true(lambda: set(_servers(ssh_board, board)) - set(killed))
+    await_true(lambda: _serves(tracker))
     stop(board, say)
-    wait_until(lambda: not _servers(ssh_board, board))
+    await_true(lambda: not _servers(ssh_board, board))
 
 
 def _servers(ssh_board: SshBoard, board: Board) -> list[psutil.Process]:
@@ -260,9 +261,9 @@ def test_stop_ends_the_server_even_if_its_supervisor_was_killed(started: Board, 
 def test_killed_link_is_started_again(started: Board, tracker: Tracker, say: Say):
     process = psutil.Process(link_status(started).pid)
     process.kill()
-    wait_until(lambda: link_status(started) is None)
+    await_true(lambda: link_status(started) is None)
     assert start(started, tracker.address, say).port == started.port
-    wait_until(lambda: _serves(tracker))
+    await_true(lambda: _serves(tracker))
 
 
 def test_other_tracker_gets_the_board(started: Board, tracker: Tracker, say: Say):
@@ -270,7 +271,7 @@ def test_other_tracker_gets_the_board(started: Board, tracker: Tracker, say: Say
     try:
         start(started, other.address, say)
         assert other.free() == 1
-        wait_until(lambda: not tracker.free())
+        await_true(lambda: not tracker.free())
     finally:
         other.kill()
 
@@ -287,7 +288,7 @@ def test_port_that_was_taken_meanwhile_is_replaced(started: Board, tracker: Trac
 def test_link_ends_at_once_on_sigterm(started: Board):
     process = psutil.Process(link_status(started).pid)
     process.terminate()
-    wait_until(lambda: not lives(process), 20)
+    await_true(lambda: not lives(process), 20)
     assert link_status(started) is None
 
 
@@ -303,10 +304,10 @@ def test_link_whose_starter_was_ended_does_not_come_up(
         f"start_link(load_board('{board.name}'), TrackerAddress('127.0.0.1', {tracker.address.port}))"
     )
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as starter:
-        wait_until(lambda: _links_of(board))
+        await_true(lambda: _links_of(board))
         starter.send_signal(number)
     send(processes, signal.SIGCONT)
-    wait_until(lambda: not _links_of(board))
+    await_true(lambda: not _links_of(board))
     assert link_status(board) is None
 
 
@@ -333,8 +334,8 @@ def test_tethered_link_dies_with_its_starter(ready: Board, tracker: Tracker, say
         assert starter.stdout.readline() == "up\n"
         assert link_status(board)
         starter.kill()
-    wait_until(lambda: link_status(board) is None)
-    wait_until(lambda: not [process for process in links() if board.name in words_of(process)])
+    await_true(lambda: link_status(board) is None)
+    await_true(lambda: not [process for process in links() if board.name in words_of(process)])
 
 
 def test_no_tracker_is_said_first(ready: Board, say: Say):
@@ -351,7 +352,7 @@ def test_board_that_was_not_set_up(ssh_board: SshBoard, board: Board, tracker: T
 
 def _switch_off(ssh_board: SshBoard) -> None:
     send(ssh_board.processes())
-    wait_until(lambda: not ssh_board.processes())
+    await_true(lambda: not ssh_board.processes())
 
 
 def test_board_that_is_off(ready: Board, tracker: Tracker, ssh_board: SshBoard, say: Say):
@@ -375,8 +376,8 @@ def test_link_whose_state_was_lost_is_ended_before_another_starts(started: Board
     first = psutil.Process(link_status(started).pid)
     link_file(started.name, "json").write_text("damaged")
     start_link(started, tracker.address)
-    wait_until(lambda: not lives(first))
-    wait_until(lambda: _serves(tracker))
+    await_true(lambda: not lives(first))
+    await_true(lambda: _serves(tracker))
 
 
 def test_link_that_somebody_else_starts_is_not_started_again(ready: Board, tracker: Tracker):
@@ -406,7 +407,7 @@ def test_server_that_cannot_start_says_why_and_leaves_nothing(
     before = {process.pid for process in ssh_board.processes()}
     with pytest.raises(BoardSetUpError, match="ends at once, every time: the real reason"):
         start(ready, tracker.address, say)
-    wait_until(lambda: {process.pid for process in ssh_board.processes()} <= before)
+    await_true(lambda: {process.pid for process in ssh_board.processes()} <= before)
     assert not list(ssh_board.home.rglob("run/*")) + list(ssh_board.home.rglob("links/*"))
     assert not _links_of(ready)
     assert link_status(ready) is None
@@ -431,9 +432,9 @@ def test_stop_amid_a_pause_of_the_supervisor_leaves_nothing(
     (folder / "supervise.sh").write_bytes((shipped_folder("rpc") / "provisioning" / "supervise.sh").read_bytes())
     service = ShellService(connection, board.model_copy(update={"folder": str(folder)}))
     service.start(["sh", "-c", "exit 3"])
-    wait_until(lambda: service.status().failures >= 3)
+    await_true(lambda: service.status().failures >= 3)
     service.stop()
-    wait_until(lambda: not ssh_board.processes("sleep") + ssh_board.processes("supervise.sh"), 3)  # less than the pause
+    await_true(lambda: not ssh_board.processes("sleep") + ssh_board.processes("supervise.sh"), 3)  # less than the pause
 
 
 @pytest.mark.parametrize("program", ["setsid", "mkfifo"])
@@ -456,18 +457,18 @@ def test_two_hosts_use_a_board_side_by_side(
     started: Board, tracker: Tracker, ssh_board: SshBoard, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Each has its server, its link and its runtime, although both call the board the same."""
-    wait_until(lambda: len(ssh_board.sessions()) == 1)  # what set the board up has closed its own
+    await_true(lambda: len(ssh_board.sessions()) == 1)  # what set the board up has closed its own
     first = ssh_board.sessions()
     with monkeypatch.context() as other_host:
         other_host.setenv("OFA_TVM_STATE", str(tmp_path / "other host"))
         theirs = start(_set_up(ssh_board, _fresh(started), say, "python"), tracker.address, say)
         assert tracker.free() == 2
-        wait_until(lambda: len(ssh_board.sessions()) == 2)
+        await_true(lambda: len(ssh_board.sessions()) == 2)
         assert _servers(ssh_board, started)
         assert Path(started.folder).is_dir()
         stop(theirs, say)
-    wait_until(lambda: tracker.free() == 1)
-    wait_until(lambda: ssh_board.sessions() == first)
+    await_true(lambda: tracker.free() == 1)
+    await_true(lambda: ssh_board.sessions() == first)
     assert link_status(started).state == "up"
 
 
@@ -482,7 +483,7 @@ def test_link_to_another_machine_ends_and_its_reason_is_kept(started: Board, ssh
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", ssh_board.folder / "host"], check=True)
     send(ssh_board.processes("sshd"))
     ssh_board.start()
-    wait_until(lambda: not lives(process))
+    await_true(lambda: not lives(process))
     assert link_status(started) is None
     (status,) = take_inventory(TrackerAddress("127.0.0.1", 1)).boards
     assert status.state == "link ended"
@@ -491,7 +492,7 @@ def test_link_to_another_machine_ends_and_its_reason_is_kept(started: Board, ssh
 
 def test_reason_of_the_last_try_is_told(started: Board, ssh_board: SshBoard):
     send(ssh_board.processes("sshd"))
-    wait_until(lambda: (link := link_status(started)) and "refuses connections" in link.reason)
+    await_true(lambda: (link := link_status(started)) and "refuses connections" in link.reason)
 
 
 def test_link_is_known_although_the_clock_was_set(started: Board, monkeypatch: pytest.MonkeyPatch):
@@ -504,7 +505,7 @@ def test_removed_board_leaves_nothing_there_and_here(
 ):
     before = {process.pid for process in ssh_board.sessions()}
     remove(started, say)
-    wait_until(lambda: not _servers(ssh_board, started) and not before & {each.pid for each in ssh_board.sessions()})
+    await_true(lambda: not _servers(ssh_board, started) and not before & {each.pid for each in ssh_board.sessions()})
     assert not list(ssh_board.home.rglob("ofa_tvm/*"))
     assert "".join(path.read_text() for path in state.rglob("*") if path.is_file()) == ""
     assert not _links_of(started)
@@ -519,7 +520,7 @@ def test_removed_board_leaves_what_others_use(
         assert theirs.folder == started.folder
         remove(theirs, say)
     assert (Path(started.folder) / "complete").exists()
-    wait_until(lambda: _serves(tracker))
+    await_true(lambda: _serves(tracker))
 
 
 def test_board_that_is_off_is_removed_only_if_it_may_stay_as_it_is(

@@ -19,8 +19,8 @@ from ofa_tvm.boards.registry import known_hosts_file
 from ofa_tvm.boards.ssh import SshConnection
 from ofa_tvm.errors import BoardSetUpError, BoardUnreachableError, HostKeyError
 
-from ..processes import send
-from .conftest import LIMIT_S, SshBoard, ip, wait_until
+from ..processes import await_true, send
+from .conftest import LIMIT_S, SshBoard, ip
 
 
 def test_unknown_host_key_is_refused_with_the_option_that_accepts_it(ssh_board: SshBoard):
@@ -77,11 +77,22 @@ def test_changed_host_key_says_what_is_known_what_came_and_which_file(ssh_board:
         assert part in str(caught.value)
 
 
-def test_damaged_known_hosts_file_is_named(ssh_board: SshBoard):
+def test_lines_that_say_nothing_here_leave_the_others_of_the_file_good(ssh_board: SshBoard):
+    kind, key, _ = (ssh_board.folder / "host.pub").read_text().split()
     known_hosts_file().parent.mkdir(parents=True)
-    known_hosts_file().write_bytes(b"\xff\xfe\n")
-    with pytest.raises(HostKeyError, match="known_hosts cannot be read"):
+    known_hosts_file().write_bytes(
+        b"\xff\xfe\n@cert-authority *.lab ssh-ed25519 AAAA\n" + f"{ssh_board.address}  \t{kind}  {key}\n".encode()
+    )
+    connect(ssh_board.ssh, known_hosts=known_hosts_file(), identity=ssh_board.identity).close()
+
+
+def test_revoked_host_key_is_refused_even_if_it_is_accepted(ssh_board: SshBoard):
+    users = Path.home() / ".ssh" / "known_hosts"
+    users.parent.mkdir()
+    users.write_text(f"@revoked * {(ssh_board.folder / 'host.pub').read_text()}")
+    with pytest.raises(HostKeyError, match="is revoked"):
         ssh_board.connect()
+    assert not known_hosts_file().exists()
 
 
 def test_wrong_key_says_how_to_put_the_right_one_there(ssh_board: SshBoard):
@@ -112,7 +123,7 @@ def test_key_of_the_agent_opens(ssh_board: SshBoard, monkeypatch: pytest.MonkeyP
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", tmp_path / "agent"], stdout=subprocess.DEVNULL)
     try:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
-        wait_until(lambda: subprocess.run(["ssh-add", "-l"], capture_output=True).returncode != 2)  # which is: no agent
+        await_true(lambda: subprocess.run(["ssh-add", "-l"], capture_output=True).returncode != 2)  # which is: no agent
         asking = {**os.environ, "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
         subprocess.run(["ssh-add", "-q", locked], env=asking, check=True, stdin=subprocess.DEVNULL)
         _connect_with(ssh_board, None).close()
@@ -176,7 +187,7 @@ def test_command_has_a_limit(connection: SshConnection):
 def test_command_that_passes_its_limit_ends_with_all_it_started(connection: SshConnection, ssh_board: SshBoard):
     with pytest.raises(BoardUnreachableError, match="within 1 s"):
         connection.run("trap '' TERM; sleep 1234 & sleep 1234; sleep 1234", 1)
-    wait_until(lambda: not ssh_board.processes("1234"))
+    await_true(lambda: not ssh_board.processes("1234"))
 
 
 def test_command_whose_output_begins_like_our_own_first_line(connection: SshConnection):

@@ -137,6 +137,21 @@ def forge() -> Callable[..., None]:
 
 
 @pytest.fixture
+def replace_library(tmp_path: Path, forge: Callable[..., None]) -> Callable[[Path, str], None]:
+    """Put another library into a bundle, which does something in C as soon as it is loaded."""
+
+    def replace(directory: Path, statements: str) -> None:
+        source = tmp_path / "library.c"
+        includes = "".join(f"#include <{name}.h>\n" for name in ("signal", "stdio", "stdlib", "unistd"))
+        source.write_text(f"{includes}__attribute__((constructor)) static void load(void) {{ {statements} }}")
+        command = ["g++", "-x", "c", "-O1", "-shared", "-fPIC", "-o", str(directory / "library.so"), str(source)]
+        subprocess.run(command, check=True)
+        forge(directory)
+
+    return replace
+
+
+@pytest.fixture
 def image(tmp_path: Path) -> Path:
     pixels = np.random.default_rng(2).integers(0, 256, (RESOLUTION, RESOLUTION, 3), dtype=np.uint8)
     path = tmp_path / "image.png"

@@ -18,7 +18,7 @@ from ..processes import PATIENCE_S, lives
 def test_verify_says_what_held(pristine, command):
     done = command("-m", "ofa_tvm.bundle", "verify", pristine, "--time", "2")
     assert (done.returncode, done.stderr) == (0, "")
-    for part in ("sample output reproduced", "1.6 ms on local", "median of 2 runs"):
+    for part in ("sample output reproduced", "1.6 ms on local", "median of 2 runs in a row"):
         assert part in done.stdout
 
 
@@ -27,6 +27,17 @@ def test_verify_as_json(pristine, command):
     report = json.loads(done.stdout)
     assert report["relative_error"] <= report["tolerance"] == 1e-4
     assert report["here_ms"] is None
+
+
+def test_a_pause_shows_sporadic_latencies_beside_those_in_a_row(pristine, command):
+    done = command("-m", "ofa_tvm.bundle", "verify", pristine, "--pause", "2", "--time", "3", "--json")
+    report = json.loads(done.stdout)
+    assert report["pause_ms"] == 2.0
+    assert report["here_ms"] > 0
+    assert report["here_sporadic_ms"] > 0
+    table = command("-m", "ofa_tvm.bundle", "verify", pristine, "--pause", "2").stdout
+    assert "median of 30 runs in a row" in table
+    assert "times that, with 2 ms before each run" in table
 
 
 def test_run_classifies(pristine, image, command):
@@ -54,9 +65,15 @@ def test_files_only_needs_no_library_that_runs(bundle, forge, command):
     [
         ("verify", "nowhere"),
         ("show", "nowhere"),
+        ("show", "no\x1b[2Jwhere"),
         ("run", "nowhere", "x.png"),
         ("verify",),
         ("verify", "x", "--emulate"),
+        ("verify", "x", "--target", "local", "--pause", "5"),
+        ("verify", "x", "--files-only", "--pause", "5"),
+        ("verify", "x", "--pause", "0"),
+        ("verify", "x", "--pause", "nan"),
+        ("verify", "x", "--pause", "1e9"),
         ("polish", "x"),
         (),
     ],
@@ -66,6 +83,7 @@ def test_mistakes_are_one_line_and_exit_code_2(command, arguments):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr
 
 
 def test_an_image_that_is_none_is_one_line(pristine, command):
@@ -93,9 +111,9 @@ print("tvm.runtime.vm" in sys.modules)
     for module, *arguments in (
         ("ofa_tvm.bundle", "verify", pristine),
         ("ofa_tvm.bundle", "run", pristine, image),
-        ("ofa_tvm.bundle.trial", pristine, 0),
+        ("ofa_tvm.bundle.trial_process", pristine, 0, 0.0, 2),
     ):
-        done = command("-c", (environment if module.endswith("trial") else "") + probe, module, *arguments)
+        done = command("-c", (environment if module.endswith("trial_process") else "") + probe, module, *arguments)
         assert done.returncode == 0, done.stderr
         assert ("True" in done.stdout) == (arguments[0] != "verify")  # verify leaves the library to the trial
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ofa_tvm.bundle import image as image_module
+from ofa_tvm import images
 from ofa_tvm.bundle.runner import BundleRunner
 from ofa_tvm.errors import InvalidBundleError, InvalidImageError, UsageError
 
@@ -52,6 +52,21 @@ def test_other_colour_modes_and_sizes_are_converted(runner, tmp_path, mode):
     assert runner.preprocess(path).shape == (1, 3, 8, 8)
 
 
+def test_one_image_in_other_forms_is_classified_alike(runner, tmp_path):
+    plain = Image.effect_mandelbrot((24, 24), (-2, -1.5, 1, 1.5), 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    plain.save(tmp_path / "plain.png")
+    plain.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.asarray(plain, np.uint16) * 257).save(tmp_path / "deep.png")
+    white = np.asarray(plain) == 255
+    drawing = np.dstack([np.where(white, 0, plain), np.where(white, 0, 255)]).astype(np.uint8)
+    assert white.any()
+    Image.fromarray(drawing).save(tmp_path / "clear.png")
+    expected, *others = (runner.classify(tmp_path / f"{name}.png") for name in ("plain", "turned", "deep", "clear"))
+    assert others == [expected] * 3
+
+
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + bytes(64), b"<svg></svg>"])
 def test_a_file_that_is_no_image(runner, tmp_path, content):
     path = tmp_path / "image.png"
@@ -75,7 +90,7 @@ def test_no_image_and_a_directory(runner, tmp_path):
 
 @pytest.mark.parametrize("pixels", [6, 12])
 def test_a_decompression_bomb_is_refused(runner, image, monkeypatch, pixels):
-    monkeypatch.setattr(image_module.Image, "MAX_IMAGE_PIXELS", 64 * 6 // pixels // 2)
+    monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", 64 * 6 // pixels // 2)
     with pytest.raises(InvalidImageError, match="scale it down"):
         runner.classify(image)
 

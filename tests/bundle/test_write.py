@@ -40,6 +40,17 @@ def test_a_bundle_is_only_replaced_on_request(bundle, contents, library, samples
     assert _names(bundle.parent) == ["bundle"]
 
 
+def test_a_bundle_that_a_killed_deploy_was_about_to_replace_is_there_still(bundle, contents, library, samples):
+    """Killed between two renames, where the system can't exchange names at once."""
+    cradle = bundle.with_name(".bundle.x.ofa_tvm-unfinished")
+    cradle.mkdir()
+    bundle.rename(cradle / "old")
+    with pytest.raises(OutputError, match="already holds a bundle"):
+        write_bundle(bundle, contents, library, *samples)
+    verify(bundle)
+    assert _names(bundle.parent) == ["bundle"]
+
+
 def test_foreign_files_are_never_deleted(bundle, tmp_path, contents, library, samples):
     (bundle / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"also holds notes\.txt"):

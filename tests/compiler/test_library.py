@@ -113,8 +113,18 @@ def _run(compiled: CompiledSubnet, path: Path, image: np.ndarray) -> np.ndarray:
 def test_the_library_computes_what_the_subnet_computes(
     host: Target, block: LoweredSubnet, tmp_path: Path, lanes: int
 ) -> None:
-    machine = Machine(lanes=lanes, vector_registers=16, multiply_adds_per_cycle=1)
-    compiled = compile_subnet(block.imported, host, machine, _default(machine))
+    _check(block, host, Machine(lanes=lanes, vector_registers=16, multiply_adds_per_cycle=1), tmp_path)
+
+
+def test_another_instruction_set_computes_it_too(avx2: Target, block: LoweredSubnet, tmp_path: Path) -> None:
+    """In its own layout, from the image to the logits."""
+    machine = machine_of(avx2)
+    assert machine.lanes == 8
+    _check(block, avx2, machine, tmp_path)
+
+
+def _check(block: LoweredSubnet, target: Target, machine: Machine, tmp_path: Path) -> None:
+    compiled = compile_subnet(block.imported, target, machine, _default(machine))
     assert compiled.leftovers == ()
     logits = _run(compiled, tmp_path / "subnet.so", block.sample_input)
     assert check_outputs("library", block.sample_output, logits) < 5e-6

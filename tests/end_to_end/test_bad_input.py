@@ -306,6 +306,29 @@ def test_a_records_folder_that_cannot_be_written(commands, supernet, small_disk)
     run.fails(2, "cannot write", "Read-only file system")
 
 
+STRANGER = 12345
+AS_STRANGER = (
+    *("setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),  # Python may lie in root's home
+    *("env", "-u", "HOME", "-u", "USER", "-u", "LOGNAME"),
+)
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs to become another user")
+def test_a_user_without_name_and_home_is_served_like_any_other(commands, supernet, null_runs):
+    shutil.copytree(null_runs, commands.folder / "runs")
+    (commands.folder / "tmp").mkdir()
+    for path in (commands.folder, *commands.folder.rglob("*")):
+        os.chown(path, STRANGER, STRANGER)
+    options = ("--target", "null", "--supernet", supernet, "--runs", "runs")
+    for verb, more in (("profile", "--dry-run"), ("search", "--json")):
+        run = commands.run(verb, *options, more, prefix=AS_STRANGER, TMPDIR=str(commands.folder / "tmp"))
+        assert run.code == 0, run.stderr
+        assert "WARNING" not in run.stderr
+    run = commands.run("devices", "setup", "rasp4", "--ssh", "pi@127.0.0.1:1", "--no-start", prefix=AS_STRANGER)
+    run.fails(2, "cannot write /nonexistent/.local/state/ofa_tvm", "Permission denied; allow it", "OFA_TVM_STATE")
+
+
 def test_a_device_without_tracker_is_told_how_to_start_one(commands, supernet):
     options = ("--target", "arm_cpu", "--supernet", supernet, "--resolutions", 24, "--subnets", 10)
     for given in ({}, {"OFA_TVM_TRACKER": "127.0.0.1:1"}):

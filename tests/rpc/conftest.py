@@ -77,7 +77,7 @@ class Launched:
         return self.log_file.read_text(errors="replace")
 
     def says(self, text: str, times: int = 1) -> None:
-        wait_until(lambda: self.log.count(text) >= times or self.process.poll() is not None, self)
+        await_true(lambda: self.log.count(text) >= times or self.process.poll() is not None, what=lambda: self.log)
         assert self.log.count(text) >= times, self.log
 
     def sessions(self) -> list[psutil.Process]:
@@ -152,14 +152,14 @@ class Farm:
         command = [*self.commands(kind), "--tracker", f"127.0.0.1:{self.port}", "--key", key, *options]
         server = self.launch(command)
         server.says("registered at")
-        wait_until(lambda: self.free(key) > before, server)
+        await_true(lambda: self.free(key) > before, what=lambda: server.log)
         return server
 
     def free(self, key: str = "board") -> int:
         return self.summary()["queue_info"].get(key, {}).get("free", 0)
 
     def await_free(self, key: str = "board") -> None:
-        wait_until(lambda: self.free(key) > 0, self.launched[-1])
+        await_true(lambda: self.free(key) > 0, what=lambda: self.launched[-1].log)
 
     def summary(self) -> dict[str, Any]:
         return self._ask([base.TrackerCode.SUMMARY])[1]
@@ -195,10 +195,6 @@ class Farm:
             base.recvall(connection, 4)
             base.sendjson(connection, message)
             return base.recvjson(connection)
-
-
-def wait_until(condition: Callable[[], bool], server: Launched) -> None:
-    await_true(condition, what=lambda: server.log)
 
 
 @pytest.fixture(scope="session")

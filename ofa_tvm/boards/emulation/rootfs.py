@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ofa_tvm.boards.emulation.folders import locked, remove_tree
 from ofa_tvm.boards.emulation.host import run
-from ofa_tvm.boards.registry import cache_folder
 from ofa_tvm.errors import EmulationError, OutputError
 from ofa_tvm.files import directory_atomic, shipped_folder
+from ofa_tvm.homes import cache_folder
+from ofa_tvm.refusals import refusal
 from ofa_tvm.reporting import Say
 
 EMULATED_MARK = "etc/ofa_tvm-emulated"
@@ -22,7 +23,7 @@ EMULATED_MARK = "etc/ofa_tvm-emulated"
 
 NAME = "arm64-root-"
 UNFINISHED = f".{NAME}"
-"""How `directory_atomic` begins the name of a folder that it is filling."""
+"""How the hidden name begins in which `directory_atomic` fills one."""
 RECIPE_VERSION = 1
 PACKAGES = (
     *("base-files", "base-passwd", "libc6", "libc-bin", "coreutils", "dash", "bash", "procps", "util-linux", "mount"),
@@ -62,12 +63,12 @@ def base_root(say: Say, cache: Path | None = None) -> Path:
             remove_tree(leftover, STEP_LIMIT_S)
         try:
             with directory_atomic(root) as building:
+                building.chmod(0o755)  # whatever the umask: it becomes the boards' root
                 _build(building, say)
         except OutputError as error:
-            reason = error.__cause__ or error
-            raise EmulationError(
-                f"cannot build the board's system in {cache}: {reason}; free some space, or set XDG_CACHE_HOME"
-            ) from error
+            cause = error.__cause__
+            reason = refusal(cause, cache, "XDG_CACHE_HOME") if isinstance(cause, OSError) else error
+            raise EmulationError(f"cannot build the board's system in {cache}: {reason}") from error
     say(f"the board's system is complete: {root}")
     return root
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from ofa_tvm.boards.emulation.requirements import require_host
 from ofa_tvm.boards.emulation.rootfs import base_root
 from ofa_tvm.errors import EmulationError
 from ofa_tvm.targets import load_target
+
+from ...processes import await_true
 
 LIMIT_S = 180.0
 
@@ -81,15 +83,6 @@ def connect() -> Callable[[EmulatedBoard], contextlib.AbstractContextManager[par
 
 
 @pytest.fixture(scope="session")
-def eventually() -> Callable[[Callable[[], bool]], bool]:
-    """Whether a condition comes true in time."""
-
-    def wait(condition: Callable[[], bool]) -> bool:
-        deadline = time.monotonic() + LIMIT_S
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-        return True
-
-    return wait
+def eventually() -> Callable[..., None]:
+    """Wait until a condition holds; fail if it does not within the limit."""
+    return functools.partial(await_true, limit_s=LIMIT_S)

@@ -205,10 +205,10 @@ def test_two_boards_are_apart(
 
 
 def test_the_host_is_as_it_was(
-    board: EmulatedBoard, before: tuple[set[tuple[str, int]], str], base: Path, eventually: Callable[..., bool]
+    board: EmulatedBoard, before: tuple[set[tuple[str, int]], str], base: Path, eventually: Callable[..., None]
 ):
     sockets, forwarding = before
-    assert eventually(lambda: listening() <= sockets)  # at once, but for what another worker starts at this very moment
+    eventually(lambda: listening() <= sockets)  # at once, but for what another worker starts at this very moment
     assert IP_FORWARD.read_text() == forwarding
     assert str(board.folder) not in Path("/proc/mounts").read_text()
     assert not (base / "root/.ssh").exists()

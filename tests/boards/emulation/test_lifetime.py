@@ -30,7 +30,7 @@ from ofa_tvm.boards.emulation.state import processes_of
 from ofa_tvm.errors import EmulationError
 from ofa_tvm.targets import load_target
 
-Eventually = Callable[[Callable[[], bool]], bool]
+Eventually = Callable[[Callable[[], bool]], None]
 
 OWNER = """
 import sys, time
@@ -123,11 +123,11 @@ def test_a_tethered_board_dies_with_its_owner(boards: Path, eventually: Eventual
         (board,) = find_boards(boards)
         processes = own_processes(board)
         owner.kill()
-    assert eventually(lambda: all(map(is_gone, processes)))
+    eventually(lambda: all(map(is_gone, processes)))
     assert find_boards(boards) == []
     clean_stale(boards)
     assert list(boards.iterdir()) == []
-    assert eventually(lambda: interfaces() == before)
+    eventually(lambda: interfaces() == before)
 
 
 def test_a_board_without_tether_outlives_its_starter(boards: Path):
@@ -150,7 +150,7 @@ def test_a_killed_board_is_gone_and_its_remains_are_removed(boards: Path, eventu
     if frozen:
         freeze(processes)
     os.kill(board.pid, signal.SIGKILL)
-    assert eventually(lambda: all(map(is_gone, processes)))
+    eventually(lambda: all(map(is_gone, processes)))
     assert find_boards(boards) == []
     again = start(boards)
     assert find_boards(boards) == [again]
@@ -161,7 +161,7 @@ def test_a_killed_board_is_gone_and_its_remains_are_removed(boards: Path, eventu
 def test_removing_remains_leaves_another_boards_cable_alone(boards: Path, eventually: Eventually):
     killed, heir = start(boards / "one"), start(boards / "two")
     os.kill(killed.pid, signal.SIGKILL)
-    assert eventually(lambda: is_gone(killed.pid))
+    eventually(lambda: is_gone(killed.pid))
     dataclasses.replace(killed, address=heir.address).save()  # as if the heir had been started later
     clean_stale(boards / "one")
     assert list((boards / "one").iterdir()) == []
@@ -207,7 +207,7 @@ def test_a_board_whose_state_is_damaged_is_removed(boards: Path, content: str | 
     assert all(map(is_gone, processes))
     assert not psutil.pid_exists(board.pid), "a child of this process that nobody waited for"
     assert list(boards.iterdir()) == []
-    assert eventually(lambda: interfaces() == before)
+    eventually(lambda: interfaces() == before)
 
 
 def test_a_board_that_cannot_start_says_why_and_leaves_nothing(boards: Path, base: Path, monkeypatch):

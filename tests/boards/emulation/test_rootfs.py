@@ -10,8 +10,8 @@ import pytest
 
 from ofa_tvm.boards.emulation import rootfs
 from ofa_tvm.boards.emulation.rootfs import base_root
-from ofa_tvm.boards.registry import cache_folder
 from ofa_tvm.errors import EmulationError
+from ofa_tvm.homes import cache_folder
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -51,7 +52,7 @@ class Site:
     def start_tracker(self) -> None:
         line = [REPOSITORY / "scripts/start_rpc_tracker.sh", "--port", str(self.tracker.port)]
         self.tracker_process = self.spawn(line)
-        until(lambda: self.summary() is not None)
+        await_true(lambda: self.summary() is not None, LIMIT_S)
 
     def spawn(self, line: list[object]) -> subprocess.Popen[bytes]:
         """A process that lives until the site is closed."""
@@ -118,7 +119,7 @@ class Site:
     def leaves_nothing(self) -> None:
         """No process, no board's disk, no cable, no file but logs, locks and this host's name; soon so after a kill."""
         with contextlib.suppress(AssertionError):
-            until(lambda: not self.processes() and not self._cables_left(), 60)
+            await_true(lambda: not self.processes() and not self._cables_left(), 60)
         assert self.processes() == []
         assert self._cables_left() == []
         files = [path for path in self.state.rglob("*") if path.is_file() and path.suffix not in (".log", ".lock")]
@@ -140,17 +141,13 @@ class Site:
         for spawned in self._spawned:
             spawned.kill()
             spawned.wait(LIMIT_S)
-        until(lambda: not self.processes())
-
-
-def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
-    await_true(condition, limit_s)
+        await_true(lambda: not self.processes(), LIMIT_S)
 
 
 @pytest.fixture(scope="session")
 def eventually() -> Callable[..., None]:
     """Wait until a condition holds; fail if it does not within the limit."""
-    return until
+    return functools.partial(await_true, limit_s=LIMIT_S)
 
 
 @pytest.fixture(scope="session")
@@ -353,7 +350,9 @@ def assert_left_in_peace(site: Site) -> None:
     board = site.board(f"{TARGET}-1")
     files = board.folder / "upper/tmp"
     with contextlib.suppress(AssertionError):  # to say below what it is that is left
-        until(lambda: site.free() == 1 and len(named(board, "rpc-server --")) == 1 and not [*files.glob("*")])
+        await_true(
+            lambda: site.free() == 1 and len(named(board, "rpc-server --")) == 1 and not [*files.glob("*")], LIMIT_S
+        )
     assert site.free() == 1
     assert len(left := [words_of(process) for process in named(board, "rpc-server --")]) == 1, left
     assert [path.name for path in files.glob("*")] == []

@@ -84,7 +84,6 @@ def build_all(
     objects = KernelObjects(toolchain.tvm_target, toolchain.machine, kernels)
     clock = Clock()
     # What happens inside `compile_subnet` is timed from outside: this process does nothing else.
-    library.import_onnx = clock.timed(IMPORT, library.import_onnx)
     library.to_packed_kernels = clock.timed(PASSES, library.to_packed_kernels)
     library.relax.build = clock.timed(PROGRAM, library.relax.build)
     objects.get = clock.timed(KERNELS, objects.get)  # type: ignore[method-assign]
@@ -102,11 +101,12 @@ def build_all(
 def _build(
     network: Any, architecture: Architecture, toolchain: Any, schedules: Any, objects: Any, path: Path, clock: Clock
 ) -> None:
-    """`ofa_tvm.lowering.lower.lower`, `compile_subnet` and the export of the library."""
+    """`ofa_tvm.lowering.lower.lower` step by step, `compile_subnet` and the export of the library."""
     from ofa_tvm.compiler import library
     from ofa_tvm.lowering.check import check_outputs
     from ofa_tvm.lowering.onnx_export import export_onnx
     from ofa_tvm.lowering.outputs import onnx_logits, random_image, torch_logits
+    from ofa_tvm.lowering.relax_import import import_onnx
 
     image = random_image(architecture.resolution, seed=0)
     subnet = clock.timed(EXTRACT, network.extract)(architecture)
@@ -114,6 +114,11 @@ def _build(
     model = clock.timed(EXPORT, export_onnx)(subnet, architecture.resolution)
     check_outputs("ONNX", expected, clock.timed(CHECK, onnx_logits)(model, image))
     compiled = library.compile_subnet(
-        model, toolchain.tvm_target, toolchain.machine, schedules, toolchain.cross_compiler, objects
+        clock.timed(IMPORT, import_onnx)(model),
+        toolchain.tvm_target,
+        toolchain.machine,
+        schedules,
+        toolchain.cross_compiler,
+        objects,
     )
     clock.timed(LINK, compiled.export)(path)

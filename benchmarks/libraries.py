@@ -22,6 +22,7 @@ from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.errors import InvalidBundleError
 from ofa_tvm.lowering.lower import lower
+from ofa_tvm.lowering.relax_import import import_onnx
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.search_space import SearchSpace
@@ -58,7 +59,7 @@ def compile_subjects(subjects: list[Subject], target: Target, records: Path, nam
     found = []
     for subject in subjects:
         compiled = compile_subnet(
-            onnx.load(subject.folder / MODEL),
+            import_onnx(onnx.load(subject.folder / MODEL)),
             toolchain.tvm_target,
             toolchain.machine,
             schedules,

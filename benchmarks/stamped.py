@@ -22,6 +22,7 @@ from ofa_tvm.compiler.packed_calls import Arguments
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.lowering.outputs import Array
+from ofa_tvm.lowering.relax_import import import_onnx
 from ofa_tvm.space.workload import Workload
 
 _SOURCE = Path(__file__).with_name("stamps.cpp")
@@ -49,7 +50,7 @@ class StampedLibrary:
         self.symbols: list[str] = []
         with mock.patch.object(Arguments, "call", self._stamped(Arguments.call)):
             compiled = compile_subnet(
-                model,
+                import_onnx(model),
                 toolchain.tvm_target,
                 toolchain.machine,
                 schedules,

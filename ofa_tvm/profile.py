@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from ofa_tvm.console import new_app, set_verbosity
-from ofa_tvm.display import print_result, progress, say
+from ofa_tvm.display import TERMINAL, print_result
 from ofa_tvm.options import (
     DryRunOption,
     EmulateOption,
@@ -28,9 +28,7 @@ from ofa_tvm.options import (
     tracker_for,
 )
 from ofa_tvm.space.named import chosen_resolutions
-from ofa_tvm.space.workload import Workload
-from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, SupernetFolder, find_supernet
-from ofa_tvm.targets import Target
+from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
 from ofa_tvm.workspace import DEFAULT_ROOT, Workspace
 
 app = new_app(
@@ -65,65 +63,20 @@ def profile(
     device_target, folder = chosen_target(target, emulate, tracker), find_supernet(supernet)
     chosen = chosen_resolutions(resolutions, folder.metadata.space)
     workspace = Workspace(runs, device_target.name, folder.metadata.name)
-    from ofa_tvm.profiling.space_profiler import kernels_to_profile
+    from ofa_tvm.profiling.profile import ProfilePlan, profile_space
 
-    kernels = kernels_to_profile(folder.metadata.space, chosen)
-    counted = f"{len(kernels)} kernels and {subnets} subnets"
-    say(f"profile {folder.metadata.name} on {device_target.name}: {counted} to measure")
+    plan = ProfilePlan(
+        device_target, folder, workspace.records, workspace.latency_predictor, tuple(chosen), subnets, seed
+    )
+    counted = f"{len(plan.kernels)} kernels and {subnets} subnets"
+    TERMINAL.say(f"profile {folder.metadata.name} on {device_target.name}: {counted} to measure")
     if dry_run:
         return
     options = {"target": target, "supernet": str(folder.path), "resolutions": chosen, "subnets": subnets, "seed": seed}
     workspace.write_options("profile", options)
     with tracker_for(device_target, emulate, tracker) as address:
-        result = _profile(device_target, folder, workspace, kernels, subnets, address, seed)
+        result = profile_space(plan, address, TERMINAL).to_dict()
     print_result(result, as_json, _table(result))
-
-
-def _profile(
-    target: Target,
-    folder: SupernetFolder,
-    workspace: Workspace,
-    kernels: list[Workload],
-    subnets: int,
-    tracker: str | None,
-    seed: int,
-) -> dict[str, Any]:
-    from ofa_tvm.compiler.kernel_bench import open_bench
-    from ofa_tvm.predictors.latency import LatencyPredictor
-    from ofa_tvm.profiling.space_profiler import SpaceProfiler, subnets_to_profile
-    from ofa_tvm.supernet.checkpoint import load_supernet
-
-    space = folder.metadata.space
-    architectures = subnets_to_profile(space, subnets, seed)
-    network = load_supernet(folder)
-    with open_bench(target, workspace.records, tracker, say) as bench:
-        say(f"device: {bench.farm.name}")
-        profiler = SpaceProfiler(space, bench, network)
-        done = len(kernels) - len(profiler.kernels_left(kernels))
-        with progress(len(kernels), "kernels", done) as bar:
-            profiler.measure_kernels(kernels, bar.advance)
-        done = len(architectures) - len(profiler.subnets_left(architectures))
-        with progress(len(architectures), "subnets", done) as bar:
-            profiler.measure_subnets(architectures, bar.advance)
-        measured = profiler.measured_subnets(architectures)
-        latencies_ms = profiler.measured_kernels()
-        device, emulated = bench.farm.name, target.emulated or bench.farm.emulated
-        settings = bench.store.target.settings
-    predictor = LatencyPredictor.fit(space, list(measured), list(measured.values()), latencies_ms, seed)
-    predictor.save(workspace.latency_predictor, {"target": target.name, "device": device}, settings)
-    return {
-        "target": target.name,
-        "device": device,
-        "emulated": emulated,
-        "kernels": sum(kernel in latencies_ms for kernel in kernels),
-        "kernels_failed": sum(kernel not in latencies_ms for kernel in kernels),
-        "kernel_coverage": predictor.kernel_coverage,
-        "subnets": len(measured),
-        "fastest_ms": min(measured.values()),
-        "slowest_ms": max(measured.values()),
-        "held_out": predictor.held_out.to_dict(),
-        "latency_predictor": str(workspace.latency_predictor),
-    }
 
 
 def _table(result: dict[str, Any]) -> Table:

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from ofa_tvm.console import new_app
-from ofa_tvm.display import print_result, progress
+from ofa_tvm.display import TERMINAL, print_result
 from ofa_tvm.evolution.front import Candidate
 from ofa_tvm.options import LATENCY, JsonOption, RunsOption, SeedOption, SupernetOption, TargetOption
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
@@ -44,28 +44,14 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, search, print."""
-    from ofa_tvm.evolution.search import EvolutionSettings
-    from ofa_tvm.evolution.search import search as search_front
-    from ofa_tvm.predictors.accuracy_lookup import load_accuracy_predictor
-    from ofa_tvm.predictors.latency import LatencyPredictor
+    from ofa_tvm.evolution.front_of_space import find_front, load_predictors
 
-    name = load_target(target).name
-    folder = find_supernet(supernet)
+    chosen, folder = load_target(target), find_supernet(supernet)
+    name = chosen.name
     workspace = Workspace(runs, name, folder.metadata.name)
     workspace.check_profiled(f"--target {target}")
-    latency_predictor = LatencyPredictor.load(workspace.latency_predictor)
-    accuracy_predictor = load_accuracy_predictor(folder, runs)
-    settings = EvolutionSettings()
-    with progress(settings.generations, "generations") as bar:
-        front = search_front(
-            folder.metadata.space,
-            accuracy_predictor,
-            latency_predictor,
-            latency,
-            seed,
-            settings,
-            lambda _generation: bar.advance(),
-        )
+    predictors = load_predictors(chosen, folder, runs, workspace.records, workspace.latency_predictor, TERMINAL.say)
+    front = find_front(predictors, latency, seed, TERMINAL)
     best = front.best_under(latency, name)[0] if latency is not None else None
     shown = _spread(list(front), points)
     if best is not None and best not in shown:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ofa_tvm.errors import InvalidRecordError
-from ofa_tvm.files import write_json
+from ofa_tvm.files import output_errors, write_json
 from ofa_tvm.names import check_plain
 
 DEFAULT_ROOT = Path("runs")
@@ -73,6 +74,19 @@ class Workspace:
                 f"no latency predictor for {self.target} in {self.latency_predictor}; "
                 f"run python -m ofa_tvm.profile {options} first"
             )
+
+    def check_writable(self) -> None:
+        """Make sure that records and results can be written, before the long work that makes them.
+
+        Raises
+        ------
+        OutputError
+            They can't.
+        """
+        for folder in (self.records.parent, self._folder):
+            existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+            with output_errors(folder), tempfile.TemporaryFile(dir=existing):
+                pass
 
     def bundle(self, budget_ms: float) -> Path:
         """Default folder of the bundle for a latency budget."""

@@ -12,6 +12,7 @@ import torch
 
 from ofa_tvm.accuracy import accuracy
 from ofa_tvm.errors import InvalidCheckpointError, UsageError
+from ofa_tvm.predictors import accuracy_training
 from ofa_tvm.predictors.accuracy_lookup import load_accuracy_predictor
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet import metadata
@@ -33,6 +34,12 @@ from ofa_tvm.training.records import AccuracyRecord, append_accuracy_record, rea
 RUNS = Path("runs")
 COUNTS = {"images": 200, "calibration_images": 64}
 SUBNETS = 20
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """How well the predictor learns is tested elsewhere."""
+    monkeypatch.setattr(accuracy_training, "_EPOCHS", 2)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from ofa_tvm.compiler.machine import Machine
-from ofa_tvm.compiler.object_code import object_code
+from ofa_tvm.compiler.object_code import build_kernels, object_file
 from ofa_tvm.compiler.packed_calls import Arguments
 from ofa_tvm.compiler.templates import TEMPLATES
 from ofa_tvm.compiler.toolchain import Toolchain
@@ -86,7 +86,7 @@ class Rotations:
         rotation = self.of(workload)
         assert rotation is not None
         function = rotation_function(workload.key, rotation, self._shapes(workload))
-        return object_code(tvm.IRModule({rotation.function: function}), self._target)
+        return object_file(build_kernels(tvm.IRModule({rotation.function: function}), self._target))
 
     def _shapes(self, workload: Workload) -> Shapes:
         return TEMPLATES[workload.kind].argument_shapes(workload, self._machine)

@@ -29,9 +29,8 @@ from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcom
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.measurement.turn import turn, turn_on_this_host
 from ofa_tvm.space.workload import Workload
-from ofa_tvm.targets import MeasurementProtocol, Target
+from ofa_tvm.targets import Target
 
-SCREENING_SAMPLES = 5
 _PROBLEMS_KEPT = 32
 
 
@@ -205,7 +204,7 @@ class KernelBench:
         jobs = library.jobs
         if self.farm.needs_library and not screening:
             jobs = [replace(job, proof=functools.partial(self._prove, job)) for job in jobs]
-        protocol = screening_protocol(self.target.measurement) if screening else self.target.measurement
+        protocol = self.target.measurement.screening() if screening else self.target.measurement
         works = False
         failures: dict[Workload, Outcome] = {}
         with contextlib.closing(self.farm.measure_in_batches(jobs, self.reference, protocol, deadline_s)) as batches:
@@ -224,7 +223,7 @@ class KernelBench:
         if not self.farm.needs_library or any(job.workload == REFERENCE for job in library.jobs):
             return
         try:
-            self.farm.measure(library.reference, self.reference, screening_protocol(self.target.measurement))
+            self.farm.measure(library.reference, self.reference, self.target.measurement.screening())
         except MeasurementError as error:
             raise MeasurementError(
                 f"no library of {len(library.jobs)} kernels works on {self.farm.name}, while the reference kernel does "
@@ -260,8 +259,3 @@ class KernelBench:
 
 def _not_built(why: str) -> MeasurementFailure:
     return MeasurementFailure(why, "none: not built", now(), host_versions())
-
-
-def screening_protocol(protocol: MeasurementProtocol) -> MeasurementProtocol:
-    """A target's protocol with few samples: enough to tell which candidates are worth all of them."""
-    return protocol.model_copy(update={"repeats": min(SCREENING_SAMPLES, protocol.repeats)})

@@ -10,7 +10,7 @@ import tvm
 
 from ofa_tvm.compiler.kernel_cache import Kernel, KernelCache
 from ofa_tvm.compiler.machine import Machine
-from ofa_tvm.compiler.object_code import UNCHECKED, object_code
+from ofa_tvm.compiler.object_code import build_kernels, object_file
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.compiler.workers import map_in_workers
 from ofa_tvm.errors import CompileError, OutputError
@@ -25,9 +25,6 @@ TRIM_EVERY = 1000
 """Kernels compiled between two looks at the cache's size."""
 
 log = logging.getLogger(__name__)
-
-# Buffers stay as the templates allocate them: those of accumulators are marked to lie on the stack.
-KERNEL_OPTIONS = UNCHECKED | {"tirx.disable_storage_rewrite": True}
 
 
 class KernelObjects:
@@ -120,7 +117,7 @@ class KernelObjects:
         body = TEMPLATES[workload.kind].prim_func(workload, parameters, self.machine)
         mod = tvm.IRModule({workload.key: body.with_attr("global_symbol", workload.key)})
         try:
-            return object_code(mod, self.target, KERNEL_OPTIONS)
+            return object_file(build_kernels(mod, self.target))
         except (RuntimeError, ValueError, TypeError) as error:
             raise CompileError(f"TVM cannot build {_describe(kernel)} for {self.target}: {last_line(error)}") from error
 

@@ -1,4 +1,4 @@
-"""From a subnet's ONNX graph to a shared library that holds kernels, parameters and the program that calls them."""
+"""From a subnet's Relax graph to a shared library that holds kernels, parameters and the program that calls them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 import tvm
 from tvm import relax
 
@@ -15,7 +14,6 @@ from ofa_tvm.compiler.linking import HOST_COMPILER, link_library
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.pipeline import LOWER, to_packed_kernels
 from ofa_tvm.errors import CompileError
-from ofa_tvm.lowering.relax_import import import_onnx
 from ofa_tvm.space.workload import Workload
 
 
@@ -58,7 +56,7 @@ class CompiledSubnet:
 
 
 def compile_subnet(
-    model: onnx.ModelProto,
+    mod: tvm.IRModule,
     target: tvm.target.Target,
     machine: Machine,
     schedule_of: ScheduleOf,
@@ -70,8 +68,8 @@ def compile_subnet(
 
     Parameters
     ----------
-    model
-        As `ofa_tvm.lowering.onnx_export.export_onnx` gives it.
+    mod
+        As `ofa_tvm.lowering.relax_import.import_onnx` gives it.
     target
         What code is generated for.
     machine
@@ -91,7 +89,6 @@ def compile_subnet(
         A stage fails; the message is one line.
     """
     kernels = kernels or KernelObjects(target, machine)
-    mod = import_onnx(model)
     try:
         packed = to_packed_kernels(mod, machine.lanes, target, searched)
         executable = relax.build(packed.mod, target, relax_pipeline=LOWER)

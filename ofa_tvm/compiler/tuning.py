@@ -13,6 +13,7 @@ from ofa_tvm.compiler.templates import Parameters
 from ofa_tvm.compiler.tuning_search import Searches, TuningSettings, can_teach
 from ofa_tvm.compiler.tuning_status import expected_ms
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
+from ofa_tvm.reporting import Reporter, Silent
 from ofa_tvm.space.workload import Workload
 
 KERNELS_A_LIBRARY = 32
@@ -165,7 +166,7 @@ def tune(
     bench: KernelBench,
     workloads: Iterable[Workload],
     minutes: float,
-    on_done: Callable[[int], None] = lambda _count: None,
+    reporter: Reporter | None = None,
 ) -> TuningReport:
     """Tune the kernels of a subnet.
 
@@ -175,6 +176,8 @@ def tune(
         With repetition.
     minutes
         Time limit; 0 measures nothing.
+    reporter
+        Told how many kernels are tuned, after every few outcomes.
 
     Raises
     ------
@@ -184,7 +187,7 @@ def tune(
     counts = Counter(workloads)
     tuner = Tuner(bench, counts)
     if minutes > 0:
-        tuner.run(time.monotonic() + 60 * minutes, on_done)
+        _run(tuner, time.monotonic() + 60 * minutes, reporter or Silent())
     searches = tuner.searches
     modelled = {w: searches.latency_ms(w, searches.candidates(w)[0]) for w in counts}
     before_ms = {w: ms for w, ms in modelled.items() if ms is not None}
@@ -195,3 +198,16 @@ def tune(
         before_ms=sum(counts[w] * ms for w, ms in before_ms.items()),
         after_ms=sum(counts[w] * (searches.measured_ms(w) or ms) for w, ms in before_ms.items()),
     )
+
+
+def _run(tuner: Tuner, deadline_s: float, reporter: Reporter) -> None:
+    known = len(tuner.complete)
+    with reporter.progress(len(tuner.uses), "tuning kernels", known) as bar:
+
+        def on_done(_count: int) -> None:
+            nonlocal known
+            bar.advance(len(tuner.complete) - known)
+            known = len(tuner.complete)
+
+        tuner.run(deadline_s, on_done)
+        on_done(0)

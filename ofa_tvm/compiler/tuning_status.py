@@ -9,6 +9,9 @@ from typing import Any
 
 from ofa_tvm.compiler.tuning_search import Searches
 from ofa_tvm.measurement.null_device import kernel_ms
+from ofa_tvm.space.architecture import Architecture
+from ofa_tvm.space.mobilenet_v3 import workloads
+from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.space.workload import Workload
 
 
@@ -40,6 +43,50 @@ class TuningStatus:
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LargestSubnet:
+    """The largest subnet of a resolution, by what is known of its kernels.
+
+    Attributes
+    ----------
+    expected_ms
+        The sum of their latencies.
+    kernels, kernels_known
+        How many there are, and how many of them have a latency on record.
+    """
+
+    architecture: Architecture
+    expected_ms: float
+    kernels: int
+    kernels_known: int
+
+    def __str__(self) -> str:
+        return f"the largest subnet at {self.architecture.resolution} px"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "subnet": str(self),
+            "architecture": self.architecture.to_dict(),
+            "expected_ms": self.expected_ms,
+            "kernels": self.kernels,
+            "kernels_known": self.kernels_known,
+        }
+
+
+def largest_subnet(searches: Searches, space: SearchSpace, resolution: int) -> LargestSubnet:
+    """What the largest subnet of a resolution should take, as known now."""
+    architecture = space.largest(resolution)
+    kernels = workloads(space, architecture)
+    latencies_ms = expected_ms(searches, set(kernels))
+    return LargestSubnet(
+        architecture,
+        expected_ms=sum(latencies_ms[kernel] for kernel in kernels),
+        kernels=len(kernels),
+        kernels_known=sum(searches.latency_ms(kernel) is not None for kernel in kernels),
+    )
 
 
 def tuning_status(searches: Searches, uses: Mapping[Workload, float]) -> TuningStatus:

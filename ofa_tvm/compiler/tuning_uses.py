@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,3 +28,12 @@ def kernel_uses(space: SearchSpace, resolutions: Sequence[int]) -> Mapping[Workl
         for workload in all_workloads(space, resolution):
             total[workload] += max(calls[workload], 0.5) / SUBNETS / len(resolutions)
     return total
+
+
+def mean_uses(uses: Collection[Mapping[Workload, float]]) -> dict[Workload, float]:
+    """Calls of each kernel where each of these mappings, such as one a resolution, is as likely as the others."""
+    total: defaultdict[Workload, float] = defaultdict(float)
+    for of_one in uses:
+        for workload, count in of_one.items():
+            total[workload] += count / len(uses)
+    return dict(total)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from ofa_tvm.deployment.attempt import Attempt, CandidateBuilder
-from ofa_tvm.errors import InfeasibleBudgetError
-from ofa_tvm.evolution.front import Candidate, ParetoFront
+from ofa_tvm.deployment.attempt import AnyAttempt, Attempt, FailedAttempt
+from ofa_tvm.deployment.next_candidate import best_of, next_candidate
+from ofa_tvm.errors import DeviceError, InfeasibleBudgetError, OfaTvmError, StageError
+from ofa_tvm.evolution.front import Candidate, ParetoFront, infeasible
 from ofa_tvm.reporting import Say
 
-# Another candidate is built for a gain of accuracy that held-out images can show, not for a smaller one.
-WORTHWHILE_GAIN = 0.005
+
+class Builder(Protocol):
+    """What builds and measures a candidate (`ofa_tvm.deployment.candidate_builder.CandidateBuilder`)."""
+
+    def build(self, candidate: Candidate) -> Attempt:
+        """The candidate, built and measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,63 +29,95 @@ class Deployment:
     chosen
         The attempt to deliver.
     attempts
-        All of them in order, `chosen` included.
+        All of them in order, `chosen` and those that failed included.
     """
 
     chosen: Attempt
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[AnyAttempt, ...]
 
 
 def find_deployment(
-    front: ParetoFront, budget_ms: float, target: str, builder: CandidateBuilder, max_attempts: int, say: Say
+    front: ParetoFront,
+    budget_ms: float,
+    target: str,
+    builder: Builder,
+    max_attempts: int,
+    latency_error: float,
+    say: Say,
 ) -> Deployment:
     """Build and measure candidates, and choose the most accurate one that meets the budget.
 
-    The first is the most accurate that is predicted to meet it. What it measures over what was
-    predicted then scales all predictions: down the front if it missed the budget, up the front if
-    tuning made room for one that is more accurate by `WORTHWHILE_GAIN`; until nothing better fits, or
-    `max_attempts` are built.
+    `next_candidate` says which; until nothing better fits, or `max_attempts` were tried. One that fails counts as
+    tried, and the walk goes on; without any device it ends, with what it has.
 
     Raises
     ------
     InfeasibleBudgetError
         No candidate is predicted, or none was measured to meet the budget.
-    StageError, DeviceError, OutputError
+    StageError
+        All candidates failed, the last one of this.
+    DeviceError
+        There is no device any more, and nothing that meets the budget.
+    OutputError
         As `CandidateBuilder.build`.
     """
-    attempts: list[Attempt] = []
-    candidate: Candidate | None = front.best_under(budget_ms, target)[0]
-    while candidate is not None and len(attempts) < max_attempts:
-        attempt = builder.build(candidate)
-        attempts.append(attempt)
-        candidate = _next(front, budget_ms, attempts)
-        if candidate is not None:
-            verb = "misses" if attempt.measurement.median_ms > budget_ms else "leaves room in"
-            say(f"{attempt.measurement.median_ms:.4g} ms {verb} the budget of {budget_ms:g} ms: next on the front")
-    chosen = _best(attempts, budget_ms)
+    tried: list[AnyAttempt] = []
+    while len(tried) < max_attempts:
+        candidate = next_candidate(front, budget_ms, latency_error, tried, max_attempts - len(tried))
+        if candidate is None:
+            break
+        if tried and isinstance(tried[-1], Attempt):
+            say(_why_another(tried[-1], budget_ms))
+        try:
+            tried.append(builder.build(candidate))
+        except StageError as error:
+            tried.append(FailedAttempt(candidate, error))
+            say(f"candidate {candidate.architecture} failed: {error}")
+        except DeviceError as error:
+            tried.append(FailedAttempt(candidate, error))
+            break
+    chosen = best_of(tried, budget_ms)
     if chosen is None:
-        fastest = min(attempts, key=lambda attempt: attempt.measurement.median_ms)
-        raise InfeasibleBudgetError(
-            f"no subnet was measured to meet {budget_ms:g} ms on {target}: the fastest of the {len(attempts)} tried "
-            f"took {fastest.measurement.median_ms:.4g} ms ({fastest.candidate.architecture}), predicted at "
-            f"{fastest.candidate.predicted_latency_ms:.4g} ms; raise --latency or --max-attempts, or profile again"
-        )
-    return Deployment(chosen, tuple(attempts))
+        raise _why_none(front, tried, budget_ms, target)
+    if isinstance(tried[-1], FailedAttempt) and isinstance(tried[-1].error, DeviceError):
+        say(f"no device is left, so this is the end: {tried[-1].error}")
+    return Deployment(chosen, tuple(tried))
 
 
-def _next(front: ParetoFront, budget_ms: float, attempts: list[Attempt]) -> Candidate | None:
-    """The most accurate candidate that should fit by the last attempt's measurement, and beat what fits already."""
-    limit_ms = budget_ms / attempts[-1].measured_over_predicted
-    tried = {attempt.candidate.architecture for attempt in attempts}
-    best = _best(attempts, budget_ms)
-    for candidate in reversed(front.candidates):
-        if best is not None and candidate.predicted_accuracy < best.candidate.predicted_accuracy + WORTHWHILE_GAIN:
-            return None
-        if candidate.predicted_latency_ms <= limit_ms and candidate.architecture not in tried:
-            return candidate
-    return None
+def _why_another(last: Attempt, budget_ms: float) -> str:
+    measured_ms = last.measurement.median_ms
+    if last.meets(budget_ms):
+        return f"{measured_ms:.4g} ms leaves room in the budget of {budget_ms:g} ms: next on the front"
+    return f"{_measured(last)} misses the budget of {budget_ms:g} ms: next on the front"
 
 
-def _best(attempts: list[Attempt], budget_ms: float) -> Attempt | None:
-    fitting = [attempt for attempt in attempts if attempt.measurement.median_ms <= budget_ms]
-    return max(fitting, key=lambda attempt: attempt.accuracy.accuracy, default=None)
+def _measured(attempt: Attempt) -> str:
+    measurement = attempt.measurement
+    told = f"{measurement.median_ms:.4g} ms"
+    if attempt.bound_ms == measurement.median_ms:
+        return told
+    return f"{told} on a device that drifted by {measurement.drift:.0%}, so at most {attempt.bound_ms:.4g} ms,"
+
+
+def _why_none(front: ParetoFront, tried: Sequence[AnyAttempt], budget_ms: float, target: str) -> OfaTvmError:
+    """What to say if nothing meets the budget."""
+    measured = [attempt for attempt in tried if isinstance(attempt, Attempt)]
+    failed = [attempt for attempt in tried if isinstance(attempt, FailedAttempt)]
+    if failed and isinstance(failed[-1].error, DeviceError):
+        return failed[-1].error
+    if not tried:
+        return infeasible(budget_ms, target, front.candidates[0])
+    if not measured:
+        last = failed[-1]
+        told = f"all {len(failed)} candidates failed on {target}, the last, {last.candidate.architecture}"
+        if len(failed) == 1:
+            told = f"the only candidate failed on {target}, {last.candidate.architecture}"
+        return type(last.error)(f"{told}: {last.error}")
+    fastest = min(measured, key=lambda attempt: attempt.bound_ms)
+    failures = f", and {len(failed)} failed, the last: {failed[-1].error}" if failed else ""
+    return InfeasibleBudgetError(
+        f"no subnet was measured to meet {budget_ms:g} ms on {target}: the fastest of the {len(measured)} tried "
+        f"took {_measured(fastest).rstrip(',')} ({fastest.candidate.architecture}), predicted at "
+        f"{fastest.candidate.predicted_latency_ms:.4g} ms{failures}; raise --latency or --max-attempts, "
+        "or profile again"
+    )

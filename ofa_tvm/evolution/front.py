@@ -68,13 +68,17 @@ class ParetoFront:
         check_budget(budget_ms)
         feasible = tuple(c for c in reversed(self.candidates) if c.predicted_latency_ms <= budget_ms)
         if not feasible:
-            fastest = self.candidates[0]
-            raise InfeasibleBudgetError(
-                f"no subnet meets {budget_ms:g} ms on {target}: the fastest is predicted at "
-                f"{fastest.predicted_latency_ms:.3g} ms ({fastest.architecture}); "
-                "raise --latency, or profile again"
-            )
+            raise infeasible(budget_ms, target, self.candidates[0])
         return feasible
+
+
+def infeasible(budget_ms: float, target: str, fastest: Candidate) -> InfeasibleBudgetError:
+    """The error where even the fastest subnet is predicted above the budget."""
+    return InfeasibleBudgetError(
+        f"no subnet meets {budget_ms:g} ms on {target}: the fastest is predicted at "
+        f"{fastest.predicted_latency_ms:.3g} ms ({fastest.architecture}); "
+        "raise --latency, or profile again"
+    )
 
 
 def check_budget(budget_ms: float) -> None:

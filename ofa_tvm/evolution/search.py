@@ -64,9 +64,7 @@ def search(
     """
     if budget_ms is not None:
         check_budget(budget_ms)
-    for name, predictor in (("accuracy", accuracy_predictor), ("latency", latency_predictor)):
-        if predictor.space != space:
-            raise UsageError(f"the {name} predictor is for another search space; make it anew for this supernet")
+    check_predictors(space, accuracy_predictor, latency_predictor)
     # pymoo takes most of a second to import, which commands that do not search need not wait for.
     from ofa_tvm.evolution import nsga2
 
@@ -83,3 +81,16 @@ def search(
         if on_generation:
             on_generation(generation)
     return ParetoFront.of(problem.seen.values())
+
+
+def check_predictors(space: SearchSpace, accuracy_predictor: Predictor, latency_predictor: Predictor) -> None:
+    """Make sure that both predictors are for this space.
+
+    Raises
+    ------
+    UsageError
+        One is not.
+    """
+    for name, predictor in (("accuracy", accuracy_predictor), ("latency", latency_predictor)):
+        if predictor.space != space:
+            raise UsageError(f"the {name} predictor is for another search space; make it anew for this supernet")

@@ -1,4 +1,4 @@
-"""A subnet lowered to ONNX, with an input and the output that every later stage must reproduce."""
+"""A subnet lowered to ONNX and Relax, with an input and the output that every later stage must reproduce."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import onnx
 import torch
+import tvm
 
 from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.lowering.onnx_export import export_onnx
@@ -15,10 +16,12 @@ from ofa_tvm.lowering.relax_import import import_onnx
 
 @dataclass(frozen=True, slots=True)
 class LoweredSubnet:
-    """A subnet as ONNX, checked.
+    """A subnet as ONNX, checked, and as TVM imports it.
 
     Attributes
     ----------
+    imported
+        As `ofa_tvm.lowering.relax_import.import_onnx` gives it; all that is compiled or searched begins with this.
     sample_input
         float32 (1, 3, R, R).
     sample_output
@@ -26,12 +29,13 @@ class LoweredSubnet:
     """
 
     model: onnx.ModelProto
+    imported: tvm.IRModule
     sample_input: Array
     sample_output: Array
 
 
 def lower(subnet: torch.nn.Module, sample_input: Array) -> LoweredSubnet:
-    """Export a subnet and check that ONNX Runtime computes what PyTorch does.
+    """Export a subnet, check that ONNX Runtime computes what PyTorch does, and import it into Relax.
 
     Parameters
     ----------
@@ -41,14 +45,14 @@ def lower(subnet: torch.nn.Module, sample_input: Array) -> LoweredSubnet:
     Raises
     ------
     CompileError
-        The subnet can't be exported, or gives something else than one tensor.
+        The subnet can't be exported or imported, or gives something else than one tensor.
     NumericalMismatchError
         ONNX Runtime computes something else.
     """
     expected = torch_logits(subnet, sample_input)
     model = export_onnx(subnet, sample_input.shape[-1])
     check_outputs("ONNX", expected, onnx_logits(model, sample_input))
-    return LoweredSubnet(model, sample_input, expected)
+    return LoweredSubnet(model, import_onnx(model), sample_input, expected)
 
 
 def check_import(lowered: LoweredSubnet) -> float:
@@ -63,10 +67,8 @@ def check_import(lowered: LoweredSubnet) -> float:
 
     Raises
     ------
-    CompileError
-        TVM can't import the graph.
     NumericalMismatchError
         The import computes something else.
     """
-    logits = relax_logits(import_onnx(lowered.model), lowered.sample_input)
+    logits = relax_logits(lowered.imported, lowered.sample_input)
     return check_outputs("Relax", lowered.sample_output, logits)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 Settings = Mapping[str, Any]
@@ -38,6 +40,15 @@ class TargetIdentity:
             return "not noted by an earlier version"
         keys = [key for key in {**settings, **self.settings} if settings.get(key) != self.settings.get(key)]
         return ", ".join(f"{key}: {_shown(settings.get(key))} -> {_shown(self.settings.get(key))}" for key in keys)
+
+    def left_aside(self, others: Sequence[Settings | None], path: Path) -> str | None:
+        """The line that says which records of a file don't count, by their settings; None without any."""
+        if not others:
+            return None
+        reasons = Counter(map(self.differences, others))
+        listed = "; ".join(reasons if len(reasons) == 1 else (f"{n} {reason}" for reason, n in reasons.items()))
+        counted = "1 record" if len(others) == 1 else f"{len(others)} records"
+        return f"{counted} of {self.name}, measured with other settings ({listed}), left aside: {path}"
 
 
 def _shown(value: Any) -> str:

@@ -7,7 +7,6 @@ that decides code and measuring. Others stay in the file, and count again once t
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -153,12 +152,7 @@ class RecordStore:
 
     def left_aside(self) -> str | None:
         """Which records don't count and why, as a line; None if all do."""
-        if not self.others:
-            return None
-        reasons = Counter(self.target.differences(record.settings) for record in self.others)
-        listed = "; ".join(reasons if len(reasons) == 1 else (f"{n} {reason}" for reason, n in reasons.items()))
-        counted = "1 record" if len(self.others) == 1 else f"{len(self.others)} records"
-        return f"{counted} of {self.target.name}, measured with other settings ({listed}), left aside: {self.path}"
+        return self.target.left_aside([record.settings for record in self.others], self.path)
 
     def of_type(self, record_type: type[RecordType]) -> list[RecordType]:
         """All kernel records or all subnet records, in the order they were measured."""

@@ -97,6 +97,27 @@ class LatencyPredictor:
         held_out = cross_validate(features, measured_ms, FOLDS, seed)
         return cls(space, table, LatencyModel.fit(features, measured_ms, seed), held_out, len(medians_ms), seed)
 
+    @property
+    def seed(self) -> int:
+        """Of fitting."""
+        return self._seed
+
+    @property
+    def kernel_latencies_ms(self) -> Mapping[Workload, float]:
+        """Latency of each measured kernel in milliseconds."""
+        return self._table.measured_ms
+
+    def with_kernels(self, kernel_latencies_ms: Mapping[Workload, float]) -> LatencyPredictor:
+        """The same model of how a subnet's latency follows from its kernels', with these latencies of kernels.
+
+        Raises
+        ------
+        UsageError, InvalidRecordError
+            As `KernelTable`.
+        """
+        table = KernelTable(kernel_latencies_ms)
+        return LatencyPredictor(self.space, table, self._model, self.held_out, self.subnets, self._seed)
+
     def predict(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
         """Predicted latency of each subnet in milliseconds, shape (architectures,), positive.
 

@@ -16,6 +16,7 @@ _Count = Annotated[int, Field(ge=1)]
 _Feature = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
 _SSH_USER = re.compile(r"\w[\w.-]*")
+_SCREENING_SAMPLES = 5
 
 
 class _Section(BaseModel):
@@ -116,6 +117,10 @@ class MeasurementProtocol(_Section):
     cooldown_ms: _Milliseconds = 0.0
     max_drift: _Positive = 0.05
     timeout_s: _Positive = 30.0
+
+    def screening(self) -> MeasurementProtocol:
+        """The protocol with few samples: enough to tell which candidates are worth all of them."""
+        return self.model_copy(update={"repeats": min(_SCREENING_SAMPLES, self.repeats)})
 
 
 class Target(_Section):

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from ofa_tvm.compiler.kernel_check import reference_inputs, reference_outputs
 from ofa_tvm.compiler.machine import Machine
@@ -13,7 +18,10 @@ from ofa_tvm.space.workload import Workload
 
 from .conftest import REPOSITORY
 
-MACHINE = Machine(lanes=16, vector_registers=32, multiply_adds_per_cycle=2)
+MACHINES = [
+    Machine(lanes=16, vector_registers=32, multiply_adds_per_cycle=2),
+    Machine(lanes=8, vector_registers=16, multiply_adds_per_cycle=2),
+]
 
 
 @pytest.mark.slow
@@ -32,11 +40,22 @@ def test_the_heaviest_kernels_come_first(run_benchmark, supernet: Path) -> None:
         assert row["parameters"] == "modelled"
 
 
+@pytest.fixture
+def layers(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    module = importlib.import_module("layers")
+    module.block_size.cache_clear()
+    yield module
+    module.block_size.cache_clear()
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: f"{machine.lanes}c")
 @pytest.mark.parametrize(
     "workload",
     [
         Workload("conv", 3, 16, 12, 12, 3, 2, "h_swish"),
         Workload("pointwise", 24, 40, 5, 5, activation="relu6"),
+        Workload("pointwise", 56, 24, 5, 5, activation="h_swish"),
         Workload("pointwise", 40, 24, 5, 5, residual=True, scaled=True),
         Workload("pointwise", 24, 40, 1, 1, activation="h_sigmoid"),
         Workload("pointwise", 40, 10, 1, 1),
@@ -46,33 +65,59 @@ def test_the_heaviest_kernels_come_first(run_benchmark, supernet: Path) -> None:
     ],
     ids=lambda workload: workload.key,
 )
-def test_onnx_runtime_gets_the_same_layer(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
-    layers = importlib.import_module("layers")
-    inputs = reference_inputs(workload, MACHINE)
-    operands = dict(zip(TEMPLATES[workload.kind].argument_shapes(workload, MACHINE), inputs, strict=False))
+def test_onnx_runtime_gets_the_same_layer(workload: Workload, machine: Machine, layers: ModuleType) -> None:
+    inputs = reference_inputs(workload, machine)
+    operands = _operands(workload, machine)
     model = layers.layer(workload, operands)
-    expected = layers.unpacked(workload, reference_outputs(workload, MACHINE, inputs)[0])
+    expected = layers.unpacked(workload, reference_outputs(workload, machine, inputs)[0])
     assert relative_error(expected, layers.layer_output(workload, model, operands)) < 1e-5
     layers.blocked_run(model)()
 
 
-def test_within_a_network_no_layout_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
-    layers = importlib.import_module("layers")
-    import onnx
+def test_onnx_runtime_says_how_many_channels_it_blocks(layers: ModuleType) -> None:
+    """The only size with which its own blocked graph runs, on any CPU."""
+    block = layers.block_size()
+    assert block in (1, 4, 8, 16)
+    workload = Workload("pointwise", 56, 24, 5, 5)
+    model = layers._optimised(layers.layer(workload, _operands(workload, MACHINES[0])))
+    assert layers._without_reorders(model, block) in (
+        {model.graph.input[0].name: (1, -(-56 // block) * block, 5, 5)},
+        {"data": (1, 56, 5, 5)},
+    )
 
-    workload = Workload("pointwise", 32, 32, 4, 4, activation="relu", residual=True)
-    inputs = reference_inputs(workload, MACHINE)
-    operands = dict(zip(TEMPLATES[workload.kind].argument_shapes(workload, MACHINE), inputs, strict=False))
+
+@pytest.mark.parametrize("block", [1, 8, 16])
+def test_the_block_is_the_one_of_the_optimised_graph(
+    block: int, layers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a CPU with AVX2, or on one for which ONNX Runtime has no blocked layout."""
+
+    def optimised(model: onnx.ModelProto) -> onnx.ModelProto:
+        (weight,) = model.graph.initializer
+        padding = ((0, -weight.dims[0] % block), (0, 0), (0, 0), (0, 0))
+        weight.CopyFrom(numpy_helper.from_array(np.pad(numpy_helper.to_array(weight), padding), weight.name))
+        return model
+
+    monkeypatch.setattr(layers, "_optimised", optimised)
+    assert layers.block_size() == block
+
+
+@pytest.mark.parametrize(("block", "channels"), [(8, 56), (16, 64)])
+def test_within_a_network_no_layout_changes(block: int, channels: int, layers: ModuleType) -> None:
+    workload = Workload("pointwise", 56, 56, 4, 4, activation="relu", residual=True)
     reorder = onnx.helper.make_node("ReorderInput", ["data"], ["blocked"], domain="com.microsoft.nchwc")
-    model = layers.layer(workload, operands)
+    model = layers.layer(workload, _operands(workload, MACHINES[0]))
     model.graph.node.insert(0, reorder)
     model.graph.node[1].input[0] = "blocked"
-    shapes = layers._without_reorders(model)
-    assert shapes["blocked"] == (1, 32, 4, 4)
+    shapes = layers._without_reorders(model, block)
+    assert shapes["blocked"] == (1, channels, 4, 4)
     assert "data" not in shapes
     assert all(node.op_type != "ReorderInput" for node in model.graph.node)
+
+
+def _operands(workload: Workload, machine: Machine) -> dict[str, np.ndarray]:
+    inputs = reference_inputs(workload, machine)
+    return dict(zip(TEMPLATES[workload.kind].argument_shapes(workload, machine), inputs, strict=False))
 
 
 def test_the_peak_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,13 +12,17 @@ import pytest
 import tvm
 from numpy.typing import NDArray
 from tvm.target import Target
+from tvm.target.codegen import llvm_cpu_has_features
 from typing_extensions import override
 
 from ofa_tvm.compiler import layout
+from ofa_tvm.compiler.cpu_features import architecture_of
 from ofa_tvm.compiler.identity import identity_of
 from ofa_tvm.compiler.kernel_bench import REFERENCE, KernelBench
-from ofa_tvm.compiler.kernels import KERNEL_OPTIONS, KernelObjects
+from ofa_tvm.compiler.kernels import KernelObjects
+from ofa_tvm.compiler.linking import HOST_COMPILER, link_library
 from ofa_tvm.compiler.machine import Machine, machine_of, resolve_tvm_target
+from ofa_tvm.compiler.object_code import build_kernels, object_file
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.measurement.device import Device, Float32Array
@@ -34,9 +39,22 @@ Check = Callable[..., None]
 Script = Callable[[Workload, int], float]
 
 
+AVX2 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "haswell"}
+
+
 @pytest.fixture(scope="session")
 def host() -> Target:
     return resolve_tvm_target("host", threads=1)
+
+
+@pytest.fixture(scope="session")
+def avx2(host: Target) -> Target:
+    """Code of another instruction set than the host's own, where it can run it and its own is AVX-512."""
+    if architecture_of(host) != "x86_64" or not llvm_cpu_has_features(["avx2", "fma"], host):
+        pytest.skip("this CPU has no AVX2")
+    if machine_of(host).lanes == 8:
+        pytest.skip("this CPU's own code is of AVX2")
+    return resolve_tvm_target(AVX2, threads=1)
 
 
 @pytest.fixture(scope="session")
@@ -145,12 +163,19 @@ def make_bench(tmp_path: Path) -> Callable[[Script], ScriptedBench]:
 
 @pytest.fixture(scope="session")
 def check_kernels(host: Target, machine: Machine) -> Check:
+    """`checker` for this host's own instruction set."""
+    return checker(host, machine)
+
+
+def checker(target: Target, machine: Machine) -> Check:
     """Compile the kernels as one module, run each, and compare it with a direct float64 computation."""
 
     def check(kernels: list[tuple[Workload, Parameters]], machine: Machine = machine) -> None:
         entries = [(f"kernel_{n}", workload, parameters) for n, (workload, parameters) in enumerate(kernels)]
-        with tvm.transform.PassContext(opt_level=3, config=KERNEL_OPTIONS):
-            library = tvm.compile(kernel_module(entries, machine), target=host)
+        code = object_file(build_kernels(kernel_module(entries, machine), target))
+        with tempfile.TemporaryDirectory() as folder:
+            link_library(Path(folder) / "kernels.so", {"kernels": code}, HOST_COMPILER)
+            library = tvm.runtime.load_module(str(Path(folder) / "kernels.so"))
         for symbol, workload, parameters in entries:
             arguments, expected = problem(workload, machine)
             shapes = TEMPLATES[workload.kind].argument_shapes(workload, machine)

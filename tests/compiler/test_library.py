@@ -26,10 +26,11 @@ from ofa_tvm.errors import CompileError, NumericalMismatchError, OutputError
 from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.lowering.lower import LoweredSubnet, lower
 from ofa_tvm.lowering.outputs import onnx_logits, random_image
+from ofa_tvm.lowering.relax_import import import_onnx
 from ofa_tvm.space.workload import Workload
 
 RESOLUTION = 20
-Compile = Callable[[onnx.ModelProto], CompiledSubnet]
+Compile = Callable[[tvm.IRModule], CompiledSubnet]
 
 
 class _Block(nn.Module):
@@ -95,7 +96,7 @@ def objects(host: Target, machine: Machine) -> KernelObjects:
 
 @pytest.fixture
 def compile_here(host: Target, machine: Machine, objects: KernelObjects) -> Compile:
-    return lambda model: compile_subnet(model, host, machine, _default(machine), kernels=objects)
+    return lambda mod: compile_subnet(mod, host, machine, _default(machine), kernels=objects)
 
 
 def _default(machine: Machine) -> Callable[[Workload], Parameters]:
@@ -112,8 +113,18 @@ def _run(compiled: CompiledSubnet, path: Path, image: np.ndarray) -> np.ndarray:
 def test_the_library_computes_what_the_subnet_computes(
     host: Target, block: LoweredSubnet, tmp_path: Path, lanes: int
 ) -> None:
-    machine = Machine(lanes=lanes, vector_registers=16, multiply_adds_per_cycle=1)
-    compiled = compile_subnet(block.model, host, machine, _default(machine))
+    _check(block, host, Machine(lanes=lanes, vector_registers=16, multiply_adds_per_cycle=1), tmp_path)
+
+
+def test_another_instruction_set_computes_it_too(avx2: Target, block: LoweredSubnet, tmp_path: Path) -> None:
+    """In its own layout, from the image to the logits."""
+    machine = machine_of(avx2)
+    assert machine.lanes == 8
+    _check(block, avx2, machine, tmp_path)
+
+
+def _check(block: LoweredSubnet, target: Target, machine: Machine, tmp_path: Path) -> None:
+    compiled = compile_subnet(block.imported, target, machine, _default(machine))
     assert compiled.leftovers == ()
     logits = _run(compiled, tmp_path / "subnet.so", block.sample_input)
     assert check_outputs("library", block.sample_output, logits) < 5e-6
@@ -121,7 +132,7 @@ def test_the_library_computes_what_the_subnet_computes(
 
 def test_operators_without_a_template_are_computed_too(compile_here: Compile, tmp_path: Path) -> None:
     lowered = _lowered(_Uncovered())
-    compiled = compile_here(lowered.model)
+    compiled = compile_here(lowered.imported)
     assert {"relax.nn.conv2d", "relax.concat", "relax.tanh", "relax.nn.avg_pool2d"} <= set(compiled.leftovers)
     assert [workload.kind for workload in compiled.workloads] == ["conv", "pointwise", "pointwise", "conv", "pointwise"]
     logits = _run(compiled, tmp_path / "subnet.so", lowered.sample_input)
@@ -130,7 +141,7 @@ def test_operators_without_a_template_are_computed_too(compile_here: Compile, tm
 
 def test_the_library_needs_nothing_but_its_file(compile_here: Compile, block: LoweredSubnet, tmp_path: Path) -> None:
     path = tmp_path / "folder" / "subnet.so"
-    compile_here(block.model).export(path)
+    compile_here(block.imported).export(path)
     assert list(path.parent.iterdir()) == [path]
     moved = path.rename(tmp_path / "moved.so")
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(moved)), tvm.cpu())
@@ -145,7 +156,7 @@ def test_a_wrong_weight_is_noticed(compile_here: Compile, block: LoweredSubnet, 
     values = numpy_helper.to_array(weight).copy()
     values.flat[0] += 0.05
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
-    logits = _run(compile_here(wrong), tmp_path / "subnet.so", block.sample_input)
+    logits = _run(compile_here(import_onnx(wrong)), tmp_path / "subnet.so", block.sample_input)
     with pytest.raises(NumericalMismatchError, match=r"^library: relative error"):
         check_outputs("library", block.sample_output, logits)
     assert check_outputs("library", onnx_logits(wrong, block.sample_input), logits) < 5e-6
@@ -154,9 +165,9 @@ def test_a_wrong_weight_is_noticed(compile_here: Compile, block: LoweredSubnet, 
 def test_kernels_are_compiled_once(
     compile_here: Compile, block: LoweredSubnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compile_here(block.model)
+    compile_here(block.imported)
     monkeypatch.setattr(kernels_module, "TEMPLATES", {})
-    logits = _run(compile_here(block.model), tmp_path / "subnet.so", block.sample_input)
+    logits = _run(compile_here(block.imported), tmp_path / "subnet.so", block.sample_input)
     assert check_outputs("library", block.sample_output, logits) < 5e-6
 
 
@@ -169,7 +180,7 @@ def test_other_parameters_are_another_kernel(objects: KernelObjects) -> None:
 
 
 def test_a_missing_compiler_is_named(compile_here: Compile, block: LoweredSubnet, tmp_path: Path) -> None:
-    compiled = dataclasses.replace(compile_here(block.model), cross_compiler="no-such-g++")
+    compiled = dataclasses.replace(compile_here(block.imported), cross_compiler="no-such-g++")
     with pytest.raises(CompileError, match=r"^no-such-g\+\+ is not installed"):
         compiled.export(tmp_path / "subnet.so")
     assert list(tmp_path.iterdir()) == []
@@ -178,7 +189,7 @@ def test_a_missing_compiler_is_named(compile_here: Compile, block: LoweredSubnet
 def test_a_compiler_that_fails_leaves_nothing_behind(
     compile_here: Compile, block: LoweredSubnet, tmp_path: Path
 ) -> None:
-    compiled = dataclasses.replace(compile_here(block.model), cross_compiler="false")
+    compiled = dataclasses.replace(compile_here(block.imported), cross_compiler="false")
     with pytest.raises(CompileError, match=r"^false cannot link subnet.so: ") as caught:
         compiled.export(tmp_path / "subnet.so")
     assert "\n" not in str(caught.value)
@@ -191,7 +202,7 @@ def test_a_place_that_cannot_be_written_is_the_users_mistake(
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
-        compile_here(block.model).export(tmp_path / "file" / "subnet.so")
+        compile_here(block.imported).export(tmp_path / "file" / "subnet.so")
 
 
 CROSS_COMPILER = "aarch64-linux-gnu-g++"
@@ -206,7 +217,7 @@ def _elf_machine(content: bytes) -> int:
 def test_kernels_and_library_are_for_the_target(block: LoweredSubnet, tmp_path: Path) -> None:
     target = resolve_tvm_target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72"}, threads=1)
     machine = machine_of(target)
-    compiled = compile_subnet(block.model, target, machine, _default(machine), CROSS_COMPILER)
+    compiled = compile_subnet(block.imported, target, machine, _default(machine), CROSS_COMPILER)
     assert {_elf_machine(code) for code in compiled.kernels.values()} == {EM_AARCH64}
     if shutil.which(CROSS_COMPILER) is None:
         pytest.skip(f"linking needs {CROSS_COMPILER}")
@@ -221,6 +232,6 @@ def test_an_input_of_another_shape_is_refused(
     compile_here: Compile, block: LoweredSubnet, tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
     with pytest.raises((RuntimeError, ValueError, TypeError)):
-        _run(compile_here(block.model), tmp_path / "subnet.so", np.zeros(shape, np.float32))
+        _run(compile_here(block.imported), tmp_path / "subnet.so", np.zeros(shape, np.float32))
     with pytest.raises((RuntimeError, ValueError, TypeError)):
-        _run(compile_here(block.model), tmp_path / "double.so", block.sample_input.astype(np.float64))
+        _run(compile_here(block.imported), tmp_path / "double.so", block.sample_input.astype(np.float64))

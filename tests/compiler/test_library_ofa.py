@@ -62,7 +62,7 @@ def test_a_subnet_runs_on_kernels_alone_and_is_right(
     )
     lowered = lower(_sample(supernet, seed=resolution), random_image(resolution, seed=1))
     compiled = compile_subnet(
-        lowered.model, host, machine, lambda w: TEMPLATES[w.kind].default(w, machine), kernels=objects
+        lowered.imported, host, machine, lambda w: TEMPLATES[w.kind].default(w, machine), kernels=objects
     )
     assert compiled.leftovers == ()
     kinds = Counter(workload.kind for workload in compiled.workloads)

@@ -10,13 +10,16 @@ from typing import get_args
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tvm.target import Target
 
 from ofa_tvm.compiler import machine as machine_module
-from ofa_tvm.compiler.machine import Machine
+from ofa_tvm.compiler.machine import Machine, machine_of
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters, kernel_module
 from ofa_tvm.compiler.templates._base import LoopOrder
 from ofa_tvm.errors import CompileError, InvalidRecordError
 from ofa_tvm.space.workload import Activation, Kind, Workload
+
+from .conftest import checker
 
 Check = Callable[..., None]
 NEON = Machine(4, 32, multiply_adds_per_cycle=1, loads_per_cycle=1, multiplies_by_lane=True)
@@ -80,6 +83,32 @@ def test_kernels_match_numpy(workload: Workload, machine: Machine, check_kernels
     check_kernels([(workload, parameters) for parameters in spread(candidates, 4)])
 
 
+@pytest.fixture(scope="module")
+def check_avx2(avx2: Target) -> Check:
+    return checker(avx2, machine_of(avx2))
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        POINTWISE[1],  # where pixels share the vector of the last channel
+        POINTWISE[2],
+        POINTWISE[8],
+        POINTWISE[9],
+        DEPTHWISE[5],
+        DEPTHWISE[6],
+        DEPTHWISE[11],
+        CONV[0],
+        CONV[1],
+        *PASSES[:2],
+    ],
+    ids=lambda workload: workload.key,
+)
+def test_avx2_kernels_match_numpy(workload: Workload, avx2: Target, check_avx2: Check) -> None:
+    candidates = TEMPLATES[workload.kind].candidates(workload, machine_of(avx2))
+    check_avx2([(workload, parameters) for parameters in spread(candidates, 3)])
+
+
 @pytest.mark.parametrize(
     "workload",
     [
@@ -126,7 +155,7 @@ def test_any_workload_and_candidate(workload: Workload, choice: int, machine: Ma
     check_kernels([(workload, candidates[choice % len(candidates)])])
 
 
-@pytest.mark.parametrize("other", [NEON, Machine(16, 32, 2), Machine(4, 16, 1)], ids=lambda m: str(m.lanes))
+@pytest.mark.parametrize("other", [NEON, Machine(16, 32, 2), Machine(8, 16, 2), Machine(4, 16, 1)])
 @pytest.mark.parametrize("workload", [*POINTWISE, *DEPTHWISE, *CONV, *PASSES], ids=lambda workload: workload.key)
 def test_candidates_are_few_distinct_and_begin_with_the_default(workload: Workload, other: Machine) -> None:
     template = TEMPLATES[workload.kind]

@@ -268,7 +268,7 @@ def test_tuning_goes_on_where_it_stopped(
 
     bench = make_bench(script)
     with pytest.raises(KeyboardInterrupt):
-        tune(bench, [FAST], 10, interrupt)
+        Tuner(bench, {FAST: 1}).run(on_done=interrupt)
     done = bench.timed[FAST]
     again = make_bench(lambda workload, number: script(workload, number + done))
     tune(again, [FAST], minutes=10)

@@ -19,6 +19,7 @@ from ofa_tvm.compiler.templates import TEMPLATES
 from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.lowering.onnx_export import export_onnx
 from ofa_tvm.lowering.outputs import random_image
+from ofa_tvm.lowering.relax_import import import_onnx
 
 RESOLUTION = 12
 
@@ -46,7 +47,7 @@ def computed(host: Target, machine: Machine, tmp_path: Path) -> Compute:
         torch.manual_seed(0)
         net, image = _Net(forward, *layers).eval(), random_image(RESOLUTION, seed=0)
         compiled = compile_subnet(
-            export_onnx(net, RESOLUTION), host, machine, lambda w: TEMPLATES[w.kind].default(w, machine)
+            import_onnx(export_onnx(net, RESOLUTION)), host, machine, lambda w: TEMPLATES[w.kind].default(w, machine)
         )
         compiled.export(tmp_path / "library.so")
         library = tvm.runtime.load_module(str(tmp_path / "library.so"))

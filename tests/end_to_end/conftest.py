@@ -43,6 +43,7 @@ MARK = "OFA_TVM_TEST_MARK"
 # What a command may say on stderr beside its one line of error: its plan, its steps, its counts.
 _SAID = re.compile(
     r"(profile|deploy|candidate|measured|tuned|device|copying|installing it|starting the RPC|[a-z ]+:) ?\S.*"
+    r"|(the latency predictor|kernels were) .*"
     r"|\S+ (is at tracker|is stopped|is set up) .*|waiting for a device, .*|there is a device again"
     r"|.* (is set aside for|is gone;) .*"
 )

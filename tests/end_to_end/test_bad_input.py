@@ -274,6 +274,16 @@ def test_an_output_directory_that_cannot_be_written_is_noticed_before_the_work(d
     assert "search:" not in run.stderr
 
 
+def test_a_runs_folder_that_can_not_be_written_is_noticed_before_the_work(commands, supernet, null_runs, small_disk):
+    disk = small_disk("size=20m")
+    shutil.copytree(null_runs, disk / "runs")
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    options = ("--target", "null", "--supernet", supernet, "--runs", disk / "runs", "--out", "bundle")
+    run = commands.run("deploy", *options, "--latency", 1)
+    run.fails(2, "cannot write", "Read-only file system")
+    assert "search:" not in run.stderr
+
+
 @pytest.mark.slow
 def test_a_full_output_disk_leaves_no_part_of_a_bundle(deploy, small_disk):
     disk = small_disk("size=100k")

@@ -13,6 +13,7 @@ from ofa_tvm.errors import CompileError, NumericalMismatchError
 from ofa_tvm.lowering import lower as lower_module
 from ofa_tvm.lowering.lower import check_import, lower
 from ofa_tvm.lowering.outputs import random_image, torch_logits
+from ofa_tvm.lowering.relax_import import import_onnx
 
 
 def _subnet() -> nn.Module:
@@ -46,7 +47,7 @@ def test_a_wrong_weight_in_the_export_is_noticed(monkeypatch: pytest.MonkeyPatch
 def test_a_wrong_weight_in_the_import_is_noticed() -> None:
     lowered = lower(_subnet(), random_image(8, seed=0))
     with pytest.raises(NumericalMismatchError, match=r"^Relax: relative error"):
-        check_import(dataclasses.replace(lowered, model=_with_a_wrong_weight(lowered.model)))
+        check_import(dataclasses.replace(lowered, imported=import_onnx(_with_a_wrong_weight(lowered.model))))
 
 
 class _TwoOutputs(nn.Module):

@@ -89,6 +89,16 @@ def test_impossible_latencies_are_refused(space, draw, kernel_latencies_ms, late
         LatencyPredictor.fit(space, draw(12, 1), [1.0] * 11 + [latency_ms], kernel_latencies_ms)
 
 
+def test_a_stored_kernel_without_a_size_is_refused(latency_predictor, tmp_path):
+    latency_predictor.save(tmp_path / "stored", {})
+    path = tmp_path / "stored" / "metadata.json"
+    content = json.loads(path.read_text())
+    content["kernels"][3]["workload"]["height"] = float("nan")
+    path.write_text(json.dumps(content))
+    with pytest.raises(InvalidRecordError, match=r"metadata.json: kernels\.3\.workload\.height.*profile"):
+        LatencyPredictor.load(tmp_path / "stored")
+
+
 @pytest.mark.parametrize("latency_ms", [0, -1, 1e10])
 def test_a_stored_latency_that_cannot_be_is_refused(latency_predictor, tmp_path, latency_ms):
     latency_predictor.save(tmp_path / "stored", {})

@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ofa_tvm.compiler.kernel_bench import open_bench
 from ofa_tvm.compiler.templates import TEMPLATES
+from ofa_tvm.errors import CompileError, MeasurementError
+from ofa_tvm.lowering.lower import lower
+from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.measurement.null_device import SUBNET_OVERHEAD_MS, kernel_ms
+from ofa_tvm.measurement.protocol import MeasurementFailure
 from ofa_tvm.measurement.records import KernelRecord, SubnetRecord, read_records
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
+from ofa_tvm.profiling import space_profiler, subnet_builds
 from ofa_tvm.profiling.space_profiler import SpaceProfiler, kernels_to_profile, subnets_to_profile
+from ofa_tvm.profiling.subnet_history import failed_on, not_built
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.space.search_space import SearchSpace
@@ -112,17 +120,17 @@ def test_interrupted_subnets_go_on_where_they_stopped(
     open_profiler: Open, records: Path, architectures: list[Architecture], count: int
 ) -> None:
     with open_profiler() as profiler, pytest.raises(KeyboardInterrupt):
-        profiler.measure_subnets(architectures, interrupt_after(count))
+        profiler.measure_subnets(SUBNETS, 1, interrupt_after(count))
     with open_profiler() as profiler:
         left = profiler.subnets_left(architectures)
         assert left == architectures[len(architectures) - len(left) :]
         assert len(architectures) - len(left) >= count
-        profiler.measure_subnets(architectures, ignore)
-        measured = profiler.measured_subnets(architectures)
+        assert profiler.subnets_measured(SUBNETS, 1) == len(architectures) - len(left)
+        measured = profiler.measure_subnets(SUBNETS, 1, ignore)
     assert list(measured) == architectures
-    for architecture, latency_ms in measured.items():
+    for architecture, measurement in measured.items():
         expected = SUBNET_OVERHEAD_MS + sum(kernel_ms(kernel) for kernel in workloads(SPACE, architecture))
-        assert latency_ms == pytest.approx(expected)
+        assert measurement.median_ms == pytest.approx(expected)
     subnets = [record for record in read_records(records) if isinstance(record, SubnetRecord)]
     recorded = [Architecture.from_dict(record.architecture) for record in subnets]
     assert Counter(recorded) == Counter(architectures)
@@ -133,21 +141,111 @@ def test_a_subnet_is_measured_again_once_a_kernel_of_it_is_tuned(
 ) -> None:
     small, large = architectures[:2]
     with open_profiler() as profiler:
-        profiler.measure_subnets([small, large], ignore)
+        assert list(profiler.measure_subnets(2, 1, ignore)) == [small, large]
     tuned = next(kernel for kernel in workloads(SPACE, large) if kernel not in workloads(SPACE, small))
     with open_bench(load_target("null"), records) as bench:
         bench.measure({tuned: TEMPLATES[tuned.kind].candidates(tuned, bench.toolchain.machine)[1]})
     with open_profiler() as profiler:
         assert profiler.subnets_left([small, large]) == [large]
-        assert list(profiler.measured_subnets([small, large])) == [small]
+        assert list(profiler.history.measured()) == [small]
+
+
+class Failing:
+    """Builds subnets for null, some of which fail: they can't be built, or fail on the device."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: dict[Architecture, MeasurementFailure]) -> None:
+        self.failures = failures
+        self.tried: Counter[Architecture] = Counter()
+        build = space_profiler.build_subnets
+
+        def build_some(bench: Any, supernet: Any, chunk: Any, schedule_of: Any) -> list[Any]:
+            self.tried.update(chunk)
+            return [
+                self.failures.get(architecture, job)
+                for architecture, job in zip(chunk, build(bench, supernet, chunk, schedule_of), strict=True)
+            ]
+
+        monkeypatch.setattr(space_profiler, "build_subnets", build_some)
+
+
+def test_a_subnet_that_can_not_be_built_is_recorded_and_another_takes_its_place(
+    open_profiler: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fifteen = subnets_to_profile(SPACE, 15, seed=1)
+    broken = fifteen[3]
+    builds = Failing(monkeypatch, {broken: not_built(CompileError("no such operator"))})
+    counts: list[int] = []
+    for _ in range(2):
+        with open_profiler() as profiler:
+            measured = profiler.measure_subnets(SUBNETS, 1, counts.append)
+        assert list(measured) == [a for a in fifteen[: SUBNETS + 1] if a != broken]
+    assert sum(counts) == SUBNETS
+    assert set(builds.tried.values()) == {1}  # a later run does not try it again
+
+
+def test_a_subnet_that_failed_on_the_device_is_tried_once_more_in_a_later_run(
+    open_profiler: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twelve = subnets_to_profile(SPACE, 12, seed=1)
+    failure = failed_on("board", MeasurementError("timed out"))
+    builds = Failing(monkeypatch, {twelve[3]: failure, twelve[5]: failure})
+    with open_profiler() as profiler:
+        assert len(profiler.measure_subnets(SUBNETS, 1, ignore)) == SUBNETS
+    del builds.failures[twelve[5]]
+    for _ in range(2):
+        with open_profiler() as profiler:
+            measured = profiler.measure_subnets(SUBNETS, 1, ignore)
+        assert twelve[5] in measured
+        assert twelve[3] not in measured
+    assert (builds.tried[twelve[3]], builds.tried[twelve[5]]) == (2, 2)
+
+
+def test_a_build_failure_of_other_versions_is_tried_again(open_profiler: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = subnets_to_profile(SPACE, 12, seed=1)[3]
+    failure = dataclasses.replace(not_built(CompileError("no such operator")), versions={"apache-tvm": "0.26"})
+    builds = Failing(monkeypatch, {broken: failure})
+    with open_profiler() as profiler:
+        profiler.measure_subnets(SUBNETS, 1, ignore)
+    builds.failures.clear()
+    with open_profiler() as profiler:
+        assert broken in profiler.measure_subnets(SUBNETS, 1, ignore)
+
+
+def test_if_no_subnet_works_it_is_not_the_subnets_and_nothing_is_recorded(
+    open_profiler: Open, monkeypatch: pytest.MonkeyPatch, records: Path
+) -> None:
+    failure = not_built(CompileError("g++ is not installed"))
+    Failing(monkeypatch, dict.fromkeys(subnets_to_profile(SPACE, 30, seed=1), failure))
+    with open_profiler() as profiler, pytest.raises(MeasurementError, match=r"none of the first \d+ .* g\+\+ is not"):
+        profiler.measure_subnets(SUBNETS, 1, ignore)
+    assert not any(isinstance(record, SubnetRecord) for record in read_records(records))
 
 
 @pytest.mark.slow
-def test_subnets_on_this_host_compute_what_pytorch_does(records: Path, supernet: Supernet) -> None:
-    chosen = subnets_to_profile(SearchSpace(0.35, 4, (32,)), 2, seed=1)
+def test_subnets_on_this_host_compute_what_pytorch_does(
+    records: Path, supernet: Supernet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but one, which can't be lowered, and one that computes something else."""
+    chosen = subnets_to_profile(SPACE, 4, seed=1)
+
+    def lower_some(subnet: Any, image: Any) -> Any:
+        lowered = lower(subnet, image)
+        blocks = len(list(subnet.modules()))
+        if blocks == sizes[1]:
+            raise CompileError("no such operator")
+        return dataclasses.replace(lowered, sample_output=lowered.sample_output + (blocks == sizes[2]))
+
+    sizes = [len(list(supernet.extract(architecture).modules())) for architecture in chosen]
+    assert len(set(sizes)) == len(sizes)
+    monkeypatch.setattr(subnet_builds, "lower", lower_some)
     target = load_target("local")
     quick = target.measurement.model_copy(update={"repeats": 2, "min_repeat_ms": 0.1, "max_drift": 1e6})
     with open_bench(target.model_copy(update={"measurement": quick}), records) as bench:
         profiler = SpaceProfiler(SPACE, bench, supernet)
-        profiler.measure_subnets(chosen, ignore)  # raises if outputs differ
-        assert list(profiler.measured_subnets(chosen)) == chosen
+        first, lowering, wrong, last = subnet_builds.build_subnets(bench, supernet, chosen, profiler.history.schedules)
+        assert isinstance(first, SubnetJob)
+        assert isinstance(last, SubnetJob)
+        assert isinstance(lowering, MeasurementFailure)
+        assert lowering.error == "no such operator"
+        assert isinstance(wrong, MeasurementFailure)
+        assert "relative error" in wrong.error

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnx
+import tvm
 from tvm.s_tir import meta_schedule as ms
 
 from ofa_tvm.compiler.general_search.builder import FunctionBuilder
@@ -21,7 +21,6 @@ from ofa_tvm.compiler.general_search.scheduler import NEVER_RAN_S, GradientSched
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.pipeline import simplify_and_pack
 from ofa_tvm.cpuinfo import usable_cpus
-from ofa_tvm.lowering.relax_import import import_onnx
 from ofa_tvm.reporting import Say
 
 BATCH = 32
@@ -106,7 +105,7 @@ def search(
 
 
 def search_leftovers(
-    model: onnx.ModelProto,
+    mod: tvm.IRModule,
     bench: KernelBench,
     trials: int = LEFTOVER_TRIALS,
     minutes: float = math.inf,
@@ -114,13 +113,18 @@ def search_leftovers(
 ) -> SearchReport:
     """Search schedules for the operators of a subnet that no template computes; they go to the bench's database.
 
+    Parameters
+    ----------
+    mod
+        As `ofa_tvm.lowering.relax_import.import_onnx` gives it.
+
     Raises
     ------
     CompileError, MeasurementError, DeviceError, NumericalMismatchError, InvalidRecordError, OutputError
         As `search`.
     """
     toolchain = bench.toolchain
-    packed = simplify_and_pack(import_onnx(model), toolchain.machine.lanes)
+    packed = simplify_and_pack(mod, toolchain.machine.lanes)
     return search(extract_tasks(packed.mod, toolchain.tvm_target), bench, bench.searched, trials, minutes, say)
 
 

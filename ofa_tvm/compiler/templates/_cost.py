@@ -18,10 +18,19 @@ L2_BYTES_PER_CYCLE = 32
 ELEMENT_BYTES = 4
 # Of what a core can load, what is left beside stores and prefetches.
 USABLE_LOADS = 0.9
+# Cycles that a load takes from multiply-adds beside it, as measured on x86: of tiles with as many sums, those that are
+# nearly square load least. With the 16 registers of AVX2, 4 pixels of 3 blocks are 6 to 8% faster than 2 of 6. A single
+# pixel's product waits for its weights, and not for what loads them.
+LOAD_CYCLES = 0.1
 # Cycles a vector of a scaled copy takes: of weights, which are asked for ahead, and of pixels, which are not.
 SCALED_WEIGHT_CYCLES, SCALED_PIXEL_CYCLES = 2, 4
+# On x86, where most of such a copy does not fit the first-level cache beside the weights it is made of.
+X86_SCALED_WEIGHT_CYCLES = 3
 # Cycles more that a vector of outputs takes where the next one is far away, as measured on x86.
 SCATTERED_CYCLES = 2
+# Of the registers, how many vectors a window's loop may have on x86 without losing time: multiply-adds take what is
+# needed once from memory. Beyond, it loses less than other loops.
+WINDOW_ROOM = 1.125
 CANDIDATES = 20
 NEIGHBOURS = 4
 
@@ -54,6 +63,14 @@ def spill_factor(machine: Machine, live_vectors: int) -> float:
     return 1.0 if excess <= 0 else 1.5 + excess / machine.vector_registers
 
 
+def window_spill_factor(machine: Machine, live_vectors: int) -> float:
+    """As `spill_factor`, of a loop over the taps of a window."""
+    if machine.multiplies_by_lane:
+        return spill_factor(machine, live_vectors)
+    excess = live_vectors - WINDOW_ROOM * machine.vector_registers
+    return 1.0 if excess <= 0 else 1.25 + 0.6 * excess / machine.vector_registers
+
+
 def tile_cycles(machine: Machine, accumulators: int) -> float:
     """Cycles of what is done once a tile.
 
@@ -83,11 +100,13 @@ def product_cycles(
         by_lane = machine.multiplies_by_lane
         loads = (tile_pixels / machine.lanes if by_lane else tile_pixels) + tile_blocks
         step = step_cycles(machine, accumulators, loads * partial_sums / USABLE_LOADS)
+        if not by_lane and pixels.extent > 1:
+            step += LOAD_CYCLES * loads * partial_sums
         operands = tile_pixels + 2 if by_lane else min(tile_pixels, tile_blocks) + (2 if shared else 1)
         compute = channels / partial_sums * step * spill_factor(machine, accumulators + operands)
         overhead = tile_cycles(machine, accumulators)
-        if order == "pixels" and not by_lane:
-            overhead += SCATTERED_CYCLES * tile_pixels
+        if not by_lane:
+            overhead += SCATTERED_CYCLES * (tile_blocks + (tile_pixels if order == "pixels" else 0))
         # Streams overlap with computing, though not entirely.
         return max(compute, streamed) + streamed / 4 + overhead
 
@@ -98,7 +117,8 @@ def scaling_cycles(machine: Machine, channels: int, pixels: Tiling, blocks: Tili
     """Cycles of scaling what the outer loop of a product holds."""
     if order == "pixels":
         return pixels.computed * channels / machine.lanes * SCALED_PIXEL_CYCLES
-    return blocks.computed * channels * SCALED_WEIGHT_CYCLES
+    weight_cycles = SCALED_WEIGHT_CYCLES if machine.multiplies_by_lane else X86_SCALED_WEIGHT_CYCLES
+    return blocks.computed * channels * weight_cycles
 
 
 def _streamed_bytes(machine: Machine, channels: int, pixels: Tiling, blocks: Tiling, order: LoopOrder) -> int:

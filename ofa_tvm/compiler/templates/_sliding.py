@@ -16,9 +16,9 @@ from ofa_tvm.compiler.templates._cost import (
     ELEMENT_BYTES,
     L2_BYTES_PER_CYCLE,
     shortlist,
-    spill_factor,
     step_cycles,
     tile_cycles,
+    window_spill_factor,
 )
 from ofa_tvm.compiler.templates._emit import Accumulators, balanced_sum, emit_function, splat, store
 from ofa_tvm.compiler.templates._epilogue import finish, start_from_bias, tile_elements
@@ -118,13 +118,16 @@ class SlidingTemplate(Template):
         rows, columns = _axes(workload)
         block_tiling, column_tiling = _tilings(workload, parameters, machine)
         accumulators = block_tiling.size * column_tiling.size
+        # The blocks of a dense convolution read the same inputs, each repeated in a vector.
+        images = 1 if workload.kind == "conv" and not machine.multiplies_by_lane else block_tiling.size
         # LLVM keeps a row of inputs in registers beside the accumulators.
-        spill = spill_factor(machine, accumulators * (1 + workload.stride) + 2)
+        spill = window_spill_factor(machine, accumulators + images * column_tiling.size * workload.stride + 2)
         per_row = 0.0
         for run in tile_runs(columns, column_tiling):
-            multiply_adds = block_tiling.size * sum(high - low for low, high in run.taps)
+            taps = sum(high - low for low, high in run.taps)
+            multiply_adds = block_tiling.size * taps
             # Operands of x86 come from memory; elsewhere an input is loaded once for all the taps on it.
-            inputs = multiply_adds
+            inputs = images * taps
             if machine.multiplies_by_lane:
                 inputs = block_tiling.size * ((column_tiling.size - 1) * workload.stride + workload.kernel_size)
             loads = inputs + block_tiling.size * workload.kernel_size

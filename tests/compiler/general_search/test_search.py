@@ -18,6 +18,7 @@ from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.errors import DeviceUnavailableError
 from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.lowering.outputs import onnx_logits
+from ofa_tvm.lowering.relax_import import import_onnx
 from ofa_tvm.measurement.farm import Farm
 
 from .conftest import run
@@ -59,12 +60,12 @@ def test_what_was_found_is_compiled_and_found_again(
         builder, "_object_code", lambda c: crashing_code if c.symbol == "candidate_1" else object_code(c)
     )
     folder, lines = bench.searched, []
-    report = search_leftovers(model, bench, trials=3, say=lines.append)
+    report = search_leftovers(import_onnx(model), bench, trials=3, say=lines.append)
     assert (report.functions, report.known, report.trials) == (FUNCTIONS, 0, 3 * FUNCTIONS)
     assert len(report.latencies_ms) == len(lines) == FUNCTIONS
     assert sum(seconds > FAILED_S for seconds in run_secs(folder)) == FUNCTIONS  # one crashed of each
     assert len(run_secs(folder)) == 3 * FUNCTIONS
-    again = search_leftovers(model, bench, trials=3)
+    again = search_leftovers(import_onnx(model), bench, trials=3)
     assert (again.known, again.trials, again.latencies_ms) == (FUNCTIONS, 0, report.latencies_ms)
     target = bench.toolchain.tvm_target
     check_outputs("found", onnx_logits(model, image), run(apply(mod, target, folder), target, image))
@@ -84,7 +85,7 @@ def test_a_whole_subnet_is_searched_for_so_long(
 
 
 def test_no_time_is_no_trial(bench: KernelBench, model: onnx.ModelProto) -> None:
-    report = search_leftovers(model, bench, trials=4, minutes=-1)
+    report = search_leftovers(import_onnx(model), bench, trials=4, minutes=-1)
     assert (report.trials, report.latencies_ms) == (0, {})
     assert not TuningDatabase(bench.searched).has_ended(tvm.IRModule(), 0)
     assert (bench.searched / RECORDS).read_text() == ""
@@ -102,5 +103,5 @@ def test_what_ends_a_search_comes_out_as_it_is(
 
     monkeypatch.setattr(Farm, "measure_many", fail)
     with pytest.raises(type(error)) as caught:
-        search_leftovers(model, bench, trials=4)
+        search_leftovers(import_onnx(model), bench, trials=4)
     assert caught.value is error

@@ -62,12 +62,13 @@ class CandidateBuilder:
             f"candidate {architecture}: predicted {candidate.predicted_latency_ms:.4g} ms "
             f"and {candidate.predicted_accuracy:.1%}"
         )
-        # 1. Extract the subnet, and calibrate its BN statistics.
-        subnet = self._evaluator.calibrated(architecture)
-        # 2. Lower it: PyTorch and ONNX give the same output. All that follows begins with what is lowered here.
-        lowered = lower(subnet, self._evaluator.sample(architecture.resolution).contiguous().numpy())
-        # 3. Measure the accuracy of what was exported.
-        accuracy = self._evaluator.accuracy(architecture, onnx_classifier(lowered.model))
+        with self._reporter.progress(self._evaluator.batches, "calibration and accuracy") as bar:
+            # 1. Extract the subnet, and calibrate its BN statistics.
+            subnet = self._evaluator.calibrated(architecture, bar.advance)
+            # 2. Lower it: PyTorch and ONNX give the same output. All that follows begins with what is lowered here.
+            lowered = lower(subnet, self._evaluator.sample(architecture.resolution).contiguous().numpy())
+            # 3. Measure the accuracy of what was exported.
+            accuracy = self._evaluator.accuracy(architecture, onnx_classifier(lowered.model), bar.advance)
         # 4. Tune its kernels.
         deadline_s = time.monotonic() + 60 * self._tune_minutes
         tuning = tune(bench, workloads(self._evaluator.space, architecture), self._tune_minutes, self._reporter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -29,8 +29,8 @@ class WithSoftmax(Evaluator):
     """Subnets that end in probabilities."""
 
     @override
-    def calibrated(self, architecture: Architecture) -> torch.nn.Module:
-        return torch.nn.Sequential(super().calibrated(architecture), torch.nn.Softmax(1)).eval()
+    def calibrated(self, architecture: Architecture, on_batch: Callable[[], None] = lambda: None) -> torch.nn.Module:
+        return torch.nn.Sequential(super().calibrated(architecture, on_batch), torch.nn.Softmax(1)).eval()
 
 
 class Told(Silent):

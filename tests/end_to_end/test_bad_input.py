@@ -319,7 +319,7 @@ STRANGER = 12345
 AS_STRANGER = (
     *("setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"),
     *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),  # Python may lie in root's home
-    *("env", "-u", "HOME", "-u", "USER", "-u", "LOGNAME"),
+    *("env", "-u", "HOME", "-u", "USER", "-u", "LOGNAME", "-u", "OFA_TVM_STATE"),
 )
 
 

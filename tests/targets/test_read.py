@@ -38,7 +38,7 @@ def test_what_is_not_known_of_a_cpu_is_left_out(tmp_path: Path):
     assert target.cpu.features == ()
 
 
-@pytest.mark.parametrize("address", ["pi@192.168.1.20", "pi@rasp4.local:2222", "rasp4", "root@[fe80::1]:22"])
+@pytest.mark.parametrize("address", ["pi@192.168.1.20", "pi@rasp4.local:2222", "rasp4", "root@[fe80::1%eth0]:22"])
 def test_ssh_addresses(tmp_path: Path, address: str):
     text = GOOD.replace("key: board", f"key: board, ssh: '{address}'")
     assert load_target(_write(tmp_path, text)).device.ssh == address

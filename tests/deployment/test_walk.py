@@ -181,6 +181,11 @@ def test_the_fastest_is_measured_if_the_predictor_may_be_wrong_about_it():
         Walk(FRONT, 0.97, 0.02).find()
 
 
+def test_once_the_fastest_has_missed_no_slower_one_is_built():
+    with pytest.raises(InfeasibleBudgetError, match="the fastest of the 1 tried"):
+        Walk(FINE, 0.995, 0.05).find(1.0)
+
+
 # A candidate that fails is one among others.
 
 

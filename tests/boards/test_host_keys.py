@@ -86,11 +86,7 @@ def test_each_of_several_keys_of_a_type_is_the_host_s(tmp_path: Path):
         KnownHosts(tmp_path / "own", users).check("board", paramiko.ECDSAKey.generate(), None)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("names", ["*", "board", HASHED], ids=["pattern", "name", "hash"])
-=======
-@pytest.mark.parametrize("names", ["*", "board", HASHED], ids=["any", "plain", "hashed"])
->>>>>>> v2
 def test_revoked_key_is_refused_wherever_it_is_known(tmp_path: Path, names: str):
     own, users = tmp_path / "own", tmp_path / "users"
     own.write_text(f"board {KEYED}\n")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ofa_tvm.deployment.latency import MEASUREMENTS, measure_steadily
-from ofa_tvm.errors import MeasurementError
+from ofa_tvm.errors import DeviceUnavailableError, MeasurementError, OfaTvmError
 
 
 class Drifting:
@@ -43,7 +43,8 @@ def test_it_ends_with_the_steadiest_if_none_is_steady() -> None:
     assert len(bench.left) == 4 - MEASUREMENTS
 
 
-def test_what_was_measured_outlives_a_later_failure() -> None:
-    assert drifts(Drifting(0.4, MeasurementError("late"))) == [0.4]
-    with pytest.raises(MeasurementError):
-        drifts(Drifting(MeasurementError("late")))
+@pytest.mark.parametrize("kind", [MeasurementError, DeviceUnavailableError])
+def test_what_was_measured_outlives_a_later_failure(kind: type[OfaTvmError]) -> None:
+    assert drifts(Drifting(0.4, kind("late"))) == [0.4]
+    with pytest.raises(kind):
+        drifts(Drifting(kind("at once")))

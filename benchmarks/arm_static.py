@@ -20,6 +20,7 @@ if __name__ == "__main__":  # first: the entry point handles Ctrl-C while the im
     enter("arm_static")
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -117,7 +118,7 @@ def _row(workload: Workload, count: int, analyses: dict[Parameters, Analysis], p
     pick, best = next(iter(analyses)), min(analyses, key=lambda parameters: analyses[parameters].cycles)
     analysis = analyses[pick]
     return {
-        **{"kernel": workload.key, "count": count, "macs": workload.macs, "parameters": pick.to_dict()},
+        **{"kernel": workload.key, "count": count, "macs": workload.macs, "parameters": asdict(pick)},
         "inner": {
             "multiply_adds": analysis.hottest.multiply_adds,
             "loads": analysis.hottest.loads,

@@ -13,7 +13,8 @@ _NAME = re.compile(r"\w[\w.-]*")
 def split_address(text: str) -> tuple[str, int | None]:
     """Host and port of ``HOST``, ``HOST:PORT``, ``[IPV6]``, ``[IPV6]:PORT`` or a bare IPv6 address.
 
-    An IPv6 address may have a zone (``fe80::1%eth0``); brackets are no part of the host.
+    An IPv6 address may have a zone (``fe80::1%eth0``); brackets are no part of the host, nor is a zone of an address
+    that is the same in all of them, such as ``::1%lo``, which the resolver would refuse.
 
     Raises
     ------
@@ -24,9 +25,9 @@ def split_address(text: str) -> tuple[str, int | None]:
         host, port = bracketed.groups()
         if not is_ipv6(host):
             raise ValueError(f"{host!r} in its brackets is no IPv6 address")
-        return host, _port(port)
+        return _zoned(host), _port(port)
     if text.count(":") > 1:
-        return _bare_ipv6(text), None
+        return _zoned(_bare_ipv6(text)), None
     host, colon, port = text.partition(":")
     if not _NAME.fullmatch(host):
         raise ValueError(f"{host!r} is no host name or address")
@@ -75,6 +76,15 @@ def _bare_ipv6(text: str) -> str:
     if not is_ipv6(text):
         raise ValueError("an IPv6 address with a port is written in brackets, such as [fe80::1%eth0]:9190")
     return text
+
+
+def _zoned(host: str) -> str:
+    address, _, zone = host.partition("%")
+    if not is_link_local(host):
+        return address
+    if not zone:
+        raise ValueError(f"{host} is another host behind each interface: name the one here, such as {host}%eth0")
+    return host
 
 
 def _port(text: str | None) -> int | None:

@@ -76,7 +76,7 @@ def report(error: Exception, program: str, arguments: Sequence[str]) -> int:
     if isinstance(error, OfaTvmError):
         return _fail(f"error: {error}", error.exit_code)
     if isinstance(error, typer.TyperException):
-        return _fail(f"error: {error.format_message().rstrip('.')}; see {program} --help", EXIT_USAGE)
+        return _fail(f"error: {error.format_message().rstrip('.')}{_value(error)}; see {program} --help", EXIT_USAGE)
     if isinstance(error, BrokenPipeError) and _stdout_has_no_reader():
         return EXIT_CLOSED_PIPE
     if isinstance(error, OSError) and (error.errno in _NO_BUG or (error.errno in _REFUSED and error.filename)):
@@ -87,6 +87,12 @@ def report(error: Exception, program: str, arguments: Sequence[str]) -> int:
     traceback.print_exc()
     command = " ".join([program, *arguments])
     return _fail(f"this is a bug in ofa_tvm: please report the lines above and the command: {command}", EXIT_BUG)
+
+
+def _value(error: typer.TyperException) -> str:
+    """The value that typer refused, where its own message leaves it out: where pydantic found the fault."""
+    faults = getattr(error.__cause__, "errors", None)  # pydantic itself would take its time to import
+    return f", not {faults()[0]['input']}" if faults else ""
 
 
 def _fail(message: str, code: int) -> int:

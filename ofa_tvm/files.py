@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
@@ -143,11 +144,26 @@ def parse_json(text: str | bytes) -> Any:
     ValueError
         It is no JSON.
     """
-    return json.loads(text, parse_constant=_refuse)
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except NotANumberError as error:
+        field = ".".join(_to_the_first_constant(json.loads(text)) or ())
+        raise NotANumberError(f"{field}: {error}" if field else str(error)) from None
 
 
 def _refuse(constant: str) -> None:
-    raise NotANumberError(f"holds {constant}, which is no number")
+    raise NotANumberError(f"{constant} is no number")
+
+
+def _to_the_first_constant(value: Any) -> list[str] | None:
+    """The keys and positions that lead to the first number that is not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return []
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, content in inner:
+        if (way := _to_the_first_constant(content)) is not None:
+            return [str(key), *way]
+    return None
 
 
 def sha256(path: Path) -> str:

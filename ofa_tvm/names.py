@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator
 
 from ofa_tvm.errors import UsageError
 
-PlainName = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)]
+
+def _plain(name: str) -> str:
+    if len(name) > 100 or not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ValueError(
+            f"{name!r} is no name: use at most 100 letters, digits, '_', '-', '.' and '+', the first a letter, "
+            "a digit or '_'"
+        )
+    return name
+
+
+PlainName = Annotated[str, AfterValidator(_plain)]
 """A name that becomes a folder's or a file's: one path component, whatever it says."""
-_PLAIN_NAME: TypeAdapter[str] = TypeAdapter(PlainName)
 
 
 def check_plain(name: str, what: str) -> None:
@@ -24,12 +34,9 @@ def check_plain(name: str, what: str) -> None:
         It is none.
     """
     try:
-        _PLAIN_NAME.validate_python(name)
-    except ValidationError:
-        raise UsageError(
-            f"{what} {name!r} is no name: use at most 100 letters, digits, '_', '-', '.' and '+', the first a letter, "
-            "a digit or '_'"
-        ) from None
+        _plain(name)
+    except ValueError as error:
+        raise UsageError(f"{what} {error}") from None
 
 
 def _printable(text: str) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ofa_tvm.console import new_app
 from ofa_tvm.display import TERMINAL, print_result
+from ofa_tvm.errors import OutputError
 from ofa_tvm.evolution.front import Candidate
 from ofa_tvm.options import LATENCY, JsonOption, RunsOption, SeedOption, SupernetOption, TargetOption
 from ofa_tvm.supernet.metadata import DEFAULT_SUPERNET, find_supernet
@@ -63,10 +64,13 @@ def search(
         "best": best.to_dict() if best else None,
         "front": [candidate.to_dict() for candidate in shown],
     }
-    workspace.write_options(
-        "search", {"target": target, "supernet": str(folder.path), "latency": latency, "seed": seed}
-    )
     print_result(result, as_json, _table(name, shown, best))
+    try:
+        workspace.write_options(
+            "search", {"target": target, "supernet": str(folder.path), "latency": latency, "seed": seed}
+        )
+    except OutputError as error:  # who may only read another's profile may search
+        TERMINAL.say(f"the options of this search are not kept: {error}")
 
 
 def _spread(front: list[Candidate], points: int) -> list[Candidate]:

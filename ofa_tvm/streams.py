@@ -7,10 +7,13 @@ import fcntl
 import io
 import os
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from ofa_tvm.errors import OutputError
 from ofa_tvm.printable import printable
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 STDOUT, STDERR = 1, 2
 
@@ -89,5 +92,15 @@ def _open_nowhere(descriptor: int) -> None:
 
 def _part_from_native_code() -> None:
     """Give Python a descriptor of its own for stderr, so that the other can be muted."""
-    encoding = sys.stderr.encoding
-    sys.stderr = os.fdopen(os.dup(STDERR), "w", encoding=encoding, errors="backslashreplace", buffering=1)
+    lenient = io.BufferedWriter(_Lenient(os.dup(STDERR), "w"))
+    sys.stderr = io.TextIOWrapper(lenient, sys.stderr.encoding, errors="backslashreplace", line_buffering=True)
+
+
+class _Lenient(io.FileIO):
+    """Loses what can't be written: a full disk or a reader that has gone is no reason to end the work it is told of."""
+
+    def write(self, block: ReadableBuffer, /) -> int:
+        written = None  # as if it could not be written now
+        with contextlib.suppress(OSError):
+            written = super().write(block)
+        return memoryview(block).nbytes if written is None else written

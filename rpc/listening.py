@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import socket
 
 
@@ -15,6 +16,13 @@ def listen(host: str, port: int, listen_fd: int | None) -> socket.socket:
     listener.bind(address)  # with the zone of an IPv6 address as a number
     listener.listen()
     return listener
+
+
+def port_number(text: str) -> int:
+    """A port to listen on, 0 for any free one; one that is out of range would wrap around unsaid."""
+    if not text.isdecimal() or int(text) >= 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to 65535")
+    return int(text)
 
 
 def bare_host(text: str) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from device_info import device_info
-from listening import bare_host, listen, shown, warning_if_exposed
+from listening import bare_host, listen, port_number, shown, warning_if_exposed
 
 # tvm_ffi imports torch where it finds it: a second and 200 MB that a server has no use for.
 sys.modules["torch"] = None  # type: ignore[assignment]
@@ -71,7 +71,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--host", type=bare_host, default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
-    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
+    parser.add_argument("--port", type=port_number, default=0, help="port to listen on (default: any free one)")
     parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1, help="threads a kernel may use (default: %(default)s)")
     parser.add_argument(

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 
-from listening import bare_host, listen, shown, warning_if_exposed
+from listening import bare_host, listen, port_number, shown, warning_if_exposed
 
 # tvm_ffi imports torch where it finds it: a second and 200 MB that a tracker has no use for.
 sys.modules["torch"] = None  # type: ignore[assignment]
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument(
         "--host", type=bare_host, default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
-    parser.add_argument("--port", type=int, default=9190, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=port_number, default=9190, help="port to listen on (default: %(default)s)")
     parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     try:

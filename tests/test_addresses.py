@@ -18,6 +18,8 @@ from ofa_tvm.addresses import is_loopback, join_address, split_address
         ("fe80::1%eth0", "fe80::1%eth0", None),
         ("[fe80::1%eth0]:22", "fe80::1%eth0", 22),
         ("fd00::a:b", "fd00::a:b", None),
+        ("[::1%lo]:9190", "::1", 9190),
+        ("fd00::1%eth0", "fd00::1", None),
         ("2001:db8:0:0:0:0:0:1", "2001:db8:0:0:0:0:0:1", None),
     ],
 )
@@ -34,6 +36,12 @@ def test_what_can_be_read_in_two_ways_is_refused_with_the_spelling_in_brackets(t
     with pytest.raises(ValueError, match="port") as caught:
         split_address(text)
     assert spelling in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["fe80::1", "[fe80::1]:9190"])
+def test_an_address_that_means_nothing_without_a_zone_asks_for_it(text: str):
+    with pytest.raises(ValueError, match="such as fe80::1%eth0"):
+        split_address(text)
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,8 @@ def probe(tmp_path):
 
 
 def _run(probe, tmp_path, *arguments, **options):
-    return subprocess.run(
-        [*probe, *arguments], cwd=tmp_path, env=ENVIRONMENT, text=True, timeout=60, stderr=subprocess.PIPE, **options
-    )
+    options = {"stderr": subprocess.PIPE, **options}
+    return subprocess.run([*probe, *arguments], cwd=tmp_path, env=ENVIRONMENT, text=True, timeout=60, **options)
 
 
 @pytest.fixture
@@ -188,7 +187,7 @@ def test_a_deliberate_error_is_one_line(probe, tmp_path, raised, line, code):
         (["result", "--latency", "0"], "0 is not a positive number"),
         (["result", "--latency", "nan"], "nan is not a positive number"),
         (["result", "--latency", "fast"], "'--latency'"),
-        (["result", "--seed", "-1"], "'--seed'"),
+        (["result", "--seed", "-1"], "or equal to 0, not -1;"),
         (["result", "--latecy", "3"], "No such option: --latecy"),
         ([], "Missing argument 'what'"),
     ],
@@ -240,6 +239,14 @@ def test_a_full_disk_behind_stdout_is_one_line(probe, tmp_path, what):
     assert done.returncode == 2
     assert done.stderr.startswith("error: cannot write the output: No space left")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(("arguments", "code"), [(["result"], 0), (["result", "--seed", "-1"], 2)])
+def test_a_stderr_that_takes_nothing_changes_no_result(probe, tmp_path, arguments, code):
+    with Path("/dev/full").open("w") as full:
+        done = _run(probe, tmp_path, *arguments, stdout=subprocess.PIPE, stderr=full)
+    assert (done.returncode, bool(done.stdout)) == (code, code == 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

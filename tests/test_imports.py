@@ -27,6 +27,7 @@ FOUNDATION = (
     "locks",
     "cpuinfo",
     "images",
+    "normalisation",
     "space",
     "targets",
 )

@@ -42,7 +42,8 @@ class KnownHosts:
 
     def algorithms(self, name: str, offered: tuple[str, ...]) -> list[str]:
         """The algorithms to ask the board for, those first of which its key is known."""
-        keys, _, _ = self._known(name)
+        known_lines, _, _ = self._known(name)
+        keys = dict.fromkeys(line.key.get_name() for line in known_lines if line.key)
         preferred = [
             algorithm for kind in keys for algorithm in ((*_RSA_SIGNATURES,) if kind == "ssh-rsa" else (kind,))
         ]
@@ -83,27 +84,29 @@ class KnownHosts:
             )
         self._keep(name, key)
 
-    def _known(self, name: str) -> tuple[dict[str, KnownHost], list[KnownHost], list[KnownHost]]:
-        """The host's keys by type, out of the first file that has one; those revoked anywhere; damaged lines."""
-        known: dict[str, KnownHost] = {}
+    def _known(self, name: str) -> tuple[list[KnownHost], list[KnownHost], list[KnownHost]]:
+        """The host's keys, out of the first file that has one; those revoked anywhere; damaged lines."""
+        known: list[KnownHost] = []
         revoked: list[KnownHost] = []
         damaged: list[KnownHost] = []
         for path in self._files:
-            of_file: dict[str, KnownHost] = {}
+            of_file: list[KnownHost] = []
             for line in known_hosts(path, name):
                 if line.key is None:
                     damaged.append(line)
                 elif line.revoked:
                     revoked.append(line)
                 else:
-                    of_file.setdefault(line.key.get_name(), line)
+                    of_file.append(line)
             known = known or of_file
         return known, revoked, damaged
 
     @staticmethod
-    def _compare(name: str, key: paramiko.PKey, keys: dict[str, KnownHost]) -> None:
-        line = keys.get(key.get_name(), next(iter(keys.values())))
-        if line.key is not None and line.key != key:
+    def _compare(name: str, key: paramiko.PKey, keys: list[KnownHost]) -> None:
+        if any(line.key == key for line in keys):  # a host may have several of a type, as behind one name
+            return
+        line = next((line for line in keys if line.key and line.key.get_name() == key.get_name()), keys[0])
+        if line.key is not None:
             raise HostKeyError(
                 f"the host key of {name} has changed: known is {line.key.get_name()} {fingerprint(line.key)}, it came"
                 f" with {key.get_name()} {fingerprint(key)}; it is another machine, or its system was installed anew:"

@@ -8,22 +8,32 @@ from pathlib import Path
 from ofa_tvm.bundle.manifest import CHECKSUMS, MANIFEST, read_manifest
 from ofa_tvm.errors import InvalidBundleError, OutputError
 from ofa_tvm.files import output_errors
+from ofa_tvm.refusals import may_execute
 from ofa_tvm.replacing import recover
 
 
-def check_destination(directory: Path, overwrite: bool) -> None:
+def check_destination(directory: Path, overwrite: bool, runs_there: bool = False) -> None:
     """Make sure that a bundle may and can be written to `directory`; nothing is created there.
+
+    Parameters
+    ----------
+    runs_there
+        It will be run where it lies, as its proof.
 
     Raises
     ------
     OutputError
         There is a bundle and `overwrite` is off, or something that deploy did not write, or nothing
-        can be written to this place.
+        can be written to this place, or run there.
     """
     check_replaceable(directory, overwrite)
     existing = next(parent for parent in directory.absolute().parents if parent.exists())
     with output_errors(directory), tempfile.TemporaryFile(dir=existing):
-        pass
+        if runs_there and not may_execute(existing):
+            raise OutputError(
+                f"{existing} is mounted noexec: a bundle for this machine can't be run there; "
+                "name another place with --out"
+            )
 
 
 def check_replaceable(directory: Path, overwrite: bool) -> None:

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from ofa_tvm.errors import InvalidBundleError
 from ofa_tvm.names import ClassNames, PrintableText
+from ofa_tvm.normalisation import Mean, Std
 from ofa_tvm.schema_errors import first_fault
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.search_space import SearchSpace
@@ -90,9 +91,9 @@ class InputSection(_Section):
     layout: Literal["NCHW"] = "NCHW"
     colour_order: Literal["RGB"] = "RGB"
     resize: Literal["bilinear"] = "bilinear"
-    value_range: tuple[_Finite, _Finite] = (0.0, 1.0)
-    mean: tuple[_Finite, _Finite, _Finite]
-    std: tuple[_Positive, _Positive, _Positive]
+    value_range: tuple[Mean, Mean] = (0.0, 1.0)
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Std, Std, Std]
 
 
 class OutputSection(_Section):

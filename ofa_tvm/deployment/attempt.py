@@ -19,8 +19,10 @@ class Attempt:
 
     Attributes
     ----------
+    comparable_ms
+        Median latency as on the slowest of the target's devices, which is what is predicted.
     bound_ms
-        What the latency is surely within: the median, unless the device drifted by more than its protocol allows.
+        What the latency is surely within on each of them: this with the drift added.
     lowered
         The subnet as ONNX and Relax, with the sample input and output.
     library
@@ -31,6 +33,7 @@ class Attempt:
     accuracy: AccuracyRecord
     tuning: TuningReport
     measurement: Measurement
+    comparable_ms: float
     bound_ms: float
     lowered: LoweredSubnet
     library: Path

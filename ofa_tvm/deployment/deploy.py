@@ -62,7 +62,7 @@ def deploy(order: Order, found: Prospect, tracker: str | None, reporter: Reporte
     """
     target = order.target
     with open_bench(target, order.records, tracker, reporter.say) as bench:
-        builder = CandidateBuilder(found.evaluator, bench, order.tune_minutes, reporter)
+        builder = CandidateBuilder(found.evaluator, bench, order.budget_ms, order.tune_minutes, reporter)
         deployment = find_deployment(
             found.front, order.budget_ms, target.name, builder, order.max_attempts, found.latency_error, reporter.say
         )
@@ -78,6 +78,7 @@ def _attempt(attempt: AnyAttempt) -> dict[str, Any]:
         "predicted_ms": attempt.candidate.predicted_latency_ms,
         "measured_ms": built and built.measurement.median_ms,
         "drift": built and built.measurement.drift,
+        "bound_ms": built and built.bound_ms,
         "measured_accuracy": built and built.accuracy.accuracy,
         "error": None if isinstance(attempt, Attempt) else str(attempt.error),
     }

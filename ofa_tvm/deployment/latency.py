@@ -6,17 +6,26 @@ from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.errors import DeviceError, StageError
 from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.measurement.protocol import Measurement
+from ofa_tvm.measurement.speeds import Speeds
 
 MEASUREMENTS = 3
 
 
-def measure_steadily(bench: KernelBench, job: SubnetJob) -> list[Measurement]:
-    """Measure until the device drifts by no more than its protocol allows, `MEASUREMENTS` times at most.
+def measure_steadily(bench: KernelBench, job: SubnetJob, budget_ms: float, speeds: Speeds) -> list[Measurement]:
+    """Measure until it is clear whether the budget is met, `MEASUREMENTS` times at most.
+
+    It is clear if the device drifts by no more than its protocol allows, and the budget is not between the latency and
+    the latency with the drift added.
+
+    Parameters
+    ----------
+    speeds
+        Of the target's devices; learns what is measured here.
 
     Returns
     -------
     list
-        All that was measured, the one with the least drift last.
+        All that was measured, the one to judge by last: the clear one, or the one with the least drift.
 
     Raises
     ------
@@ -31,12 +40,18 @@ def measure_steadily(bench: KernelBench, job: SubnetJob) -> list[Measurement]:
             if not found:
                 raise
             break
-        if found[-1].drift <= bench.target.measurement.max_drift:
-            break
+        last = found[-1]
+        speeds.learn(last)
+        undecided = speeds.comparable_ms(last) <= budget_ms < bound_ms(last, speeds)
+        if last.drift <= bench.target.measurement.max_drift and not undecided:
+            return found
     return sorted(found, key=lambda measurement: -measurement.drift)
 
 
-def bound_ms(measurement: Measurement, max_drift: float) -> float:
-    """What a latency is surely within: a device that drifted more than it may could have been that much faster."""
-    steady = measurement.drift <= max_drift
-    return measurement.median_ms if steady else measurement.median_ms * (1 + measurement.drift)
+def bound_ms(measurement: Measurement, speeds: Speeds) -> float:
+    """What a latency is surely within, on whichever of the target's devices.
+
+    It is taken as on the slowest of them, as the predictor predicts; and a device that drifted could have been that
+    much faster while it measured.
+    """
+    return speeds.comparable_ms(measurement) * (1 + measurement.drift)

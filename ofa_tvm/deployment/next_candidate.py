@@ -57,8 +57,10 @@ def next_candidate(
         return fitting[-1]
     if best is not None or not untried:
         return None
-    has_chance = untried[0].predicted_latency_ms * ratio <= budget_ms * (1 + reach(latency_error))
-    return untried[0] if has_chance else None
+    fastest_ms = untried[0].predicted_latency_ms
+    if any(attempt.candidate.predicted_latency_ms <= fastest_ms for attempt in measured):
+        return None  # what should be faster has missed
+    return untried[0] if fastest_ms * ratio <= budget_ms * (1 + reach(latency_error)) else None
 
 
 def best_of(attempts: Sequence[AnyAttempt], budget_ms: float) -> Attempt | None:

@@ -44,7 +44,7 @@ def prospect(order: Order, reporter: Reporter) -> Prospect:
     InvalidCheckpointError, InvalidRecordError, UsageError
         The supernet's weights, a predictor or the records are missing, damaged or of something else.
     """
-    check_destination(order.directory, order.overwrite)
+    check_destination(order.directory, order.overwrite, runs_there=order.target.tvm_target == "host")
     # It reads the weights, which may be damaged: better known before the search. Nothing is measured while it works.
     evaluator = Evaluator(order.supernet, threads=usable_cpus())
     predictors = load_predictors(

@@ -85,18 +85,20 @@ def find_deployment(
 
 
 def _why_another(last: Attempt, budget_ms: float) -> str:
-    measured_ms = last.measurement.median_ms
     if last.meets(budget_ms):
-        return f"{measured_ms:.4g} ms leaves room in the budget of {budget_ms:g} ms: next on the front"
+        return f"{last.measurement.median_ms:.4g} ms leaves room in the budget of {budget_ms:g} ms: next on the front"
     return f"{_measured(last)} misses the budget of {budget_ms:g} ms: next on the front"
 
 
 def _measured(attempt: Attempt) -> str:
+    """What was measured, and what that is worth if it is worth less."""
     measurement = attempt.measurement
     told = f"{measurement.median_ms:.4g} ms"
-    if attempt.bound_ms == measurement.median_ms:
+    if attempt.comparable_ms > measurement.median_ms:
+        told += f" on {measurement.device}, {attempt.comparable_ms:.4g} ms as on the slowest device of the records,"
+    if f"{attempt.bound_ms:.4g}" == f"{attempt.comparable_ms:.4g}":
         return told
-    return f"{told} on a device that drifted by {measurement.drift:.0%}, so at most {attempt.bound_ms:.4g} ms,"
+    return f"{told} on a device that drifted by {100 * measurement.drift:.2g}%, so at most {attempt.bound_ms:.4g} ms,"
 
 
 def _why_none(front: ParetoFront, tried: Sequence[AnyAttempt], budget_ms: float, target: str) -> OfaTvmError:

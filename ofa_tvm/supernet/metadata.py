@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ofa_tvm.errors import InvalidArchitectureError, InvalidCheckpointError
 from ofa_tvm.names import ClassNames, PlainName, nearest
+from ofa_tvm.normalisation import Mean, Std
 from ofa_tvm.schema_errors import first_fault
 from ofa_tvm.space.search_space import SearchSpace
 from ofa_tvm.supernet.accuracy_files import AccuracyFiles, accuracy_files
@@ -19,8 +20,6 @@ SHIPPED_FOLDER = Path(__file__).with_name("shipped")
 METADATA_FILE = "supernet.json"
 WEIGHTS_FILE = "weights.safetensors"
 
-_Mean = Annotated[float, Field(ge=-1e6, le=1e6)]
-_Std = Annotated[float, Field(ge=1e-6, le=1e6)]  # divides float32 pixels
 # A larger seed would run into a later block of a smaller one (`training.characters`).
 _StreamSeed = Annotated[int, Field(ge=0, lt=1 << 32)]
 
@@ -83,8 +82,8 @@ class SupernetDescription(_Strict):
 
     name: PlainName
     class_names: ClassNames
-    mean: tuple[_Mean, _Mean, _Mean]
-    std: tuple[_Std, _Std, _Std]
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Std, Std, Std]
     data: DataDescription
     training: TrainingRecord
 

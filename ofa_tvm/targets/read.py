@@ -101,7 +101,8 @@ def _explain(error: ValidationError) -> str:
         return f"missing key {key!r}"
     if not key:
         return first["msg"].removeprefix("Value error, ")
-    return f"{key}: {first['msg'].removeprefix('Value error, ').lower()}, not {first['input']!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[:1].lower()}{message[1:]}, not {first['input']!r}"
 
 
 def _keys(section: tuple[str, ...]) -> list[str]:

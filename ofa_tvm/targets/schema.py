@@ -56,7 +56,7 @@ class DeviceAccess(_Section):
                 raise ValueError(f"{user!r} is no user")
             split_address(address)
         except ValueError as error:
-            raise ValueError(f"it takes user@host or user@host:port: {error}") from None
+            raise ValueError(f"it takes user@host or user@host:port ({error})") from None
         return value
 
     @field_validator("tracker_host")

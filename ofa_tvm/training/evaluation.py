@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -51,8 +52,13 @@ class Evaluator:
         """The supernet's search space."""
         return self._metadata.space
 
-    def calibrated(self, architecture: Architecture) -> Subnet:
-        """The stand-alone subnet with BN statistics of its own.
+    @property
+    def batches(self) -> int:
+        """How often `calibrated` and `accuracy` together tell of a batch."""
+        return math.ceil(self._calibration_images / _BATCH) + math.ceil(self._held_out_images / _BATCH)
+
+    def calibrated(self, architecture: Architecture, on_batch: Callable[[], None] = lambda: None) -> Subnet:
+        """The stand-alone subnet with BN statistics of its own; `on_batch` is called before each batch of images.
 
         Raises
         ------
@@ -63,17 +69,30 @@ class Evaluator:
         images = self._image_set(
             self._metadata.data.calibration_seed, self._calibration_images, architecture.resolution
         )
-        calibrate(subnet, (batch for batch, _ in images.batches(_BATCH)))
+
+        def told() -> Iterator[torch.Tensor]:
+            for batch, _ in images.batches(_BATCH):
+                on_batch()
+                yield batch
+
+        calibrate(subnet, told())
         return subnet
 
     @torch.no_grad()
-    def accuracy(self, architecture: Architecture, classify: Classify | None = None) -> AccuracyRecord:
+    def accuracy(
+        self,
+        architecture: Architecture,
+        classify: Classify | None = None,
+        on_batch: Callable[[], None] = lambda: None,
+    ) -> AccuracyRecord:
         """Measure a subnet on held-out images.
 
         Parameters
         ----------
         classify
             Computes its logits in PyTorch's place: what is given to a device, which is faster, too.
+        on_batch
+            Called after each batch of held-out images.
 
         Raises
         ------
@@ -92,6 +111,7 @@ class Evaluator:
                     f"{architecture} gives logits that are NaN or infinite: weights of no use; train again"
                 )
             hits += int((logits.argmax(1) == labels).sum())
+            on_batch()
         return AccuracyRecord(
             architecture=architecture,
             accuracy=hits / self._held_out_images,

@@ -44,6 +44,7 @@ KEYED = f"{KEY.get_name()} {KEY.get_base64()}"
         f"b*d {KEYED}",
         f"{HASHED} {KEYED}",
     ],
+    ids=["comment", "blanks", "tabs", "names", "case", "pattern", "hash"],
 )
 def test_every_form_of_line_is_read(tmp_path: Path, line: str):
     users = tmp_path / "known_hosts"
@@ -55,7 +56,9 @@ def test_every_form_of_line_is_read(tmp_path: Path, line: str):
 
 
 @pytest.mark.parametrize(
-    "line", [f"boards {KEYED}", f"!board,* {KEYED}", f"@cert-authority board {KEYED}", "|1|x|y a b"]
+    "line",
+    [f"boards {KEYED}", f"!board,* {KEYED}", f"@cert-authority board {KEYED}", "|1|x|y a b"],
+    ids=["longer", "excepted", "authority", "hash"],
 )
 def test_lines_about_others_make_no_host_known(tmp_path: Path, line: str):
     users = tmp_path / "known_hosts"
@@ -73,7 +76,17 @@ def test_damaged_line_about_the_host_is_named(tmp_path: Path, line: str):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("names", ["*", "board", HASHED])
+def test_each_of_several_keys_of_a_type_is_the_host_s(tmp_path: Path):
+    users = tmp_path / "known_hosts"
+    other = paramiko.ECDSAKey.generate()
+    users.write_text(f"board {other.get_name()} {other.get_base64()}\nboard {KEYED}\n")
+    for key in (other, KEY):
+        KnownHosts(tmp_path / "own", users).check("board", key, None)
+    with pytest.raises(HostKeyError, match="has changed"):
+        KnownHosts(tmp_path / "own", users).check("board", paramiko.ECDSAKey.generate(), None)
+
+
+@pytest.mark.parametrize("names", ["*", "board", HASHED], ids=["pattern", "name", "hash"])
 def test_revoked_key_is_refused_wherever_it_is_known(tmp_path: Path, names: str):
     own, users = tmp_path / "own", tmp_path / "users"
     own.write_text(f"board {KEYED}\n")

@@ -79,6 +79,8 @@ def test_an_altered_manifest_is_noticed(bundle):
         (lambda m: m["files"].update({"../escape": m["files"]["README.md"]}), "outside the bundle"),
         (lambda m: m["files"].update({"/etc/passwd": m["files"]["README.md"]}), "outside the bundle"),
         (lambda m: m["files"].pop("library.so"), r"does not list library\.so"),
+        (lambda m: m["input"].update(std=[1e-300, 1, 1]), r"input\.std\.0"),
+        (lambda m: m["input"].update(mean=[0, 1e300, 0]), r"input\.mean\.1"),
         (lambda m: m["target"].update(name=HOSTILE), r"target\.name: '\\x1b\[2J' holds what a terminal would obey"),
         (lambda m: m["target"]["tvm_target"].update(mcpu=HOSTILE), "target.tvm_target.mcpu"),
         (lambda m: m["target"]["tvm_target"].update(mattr=[HOSTILE]), "target.tvm_target.mattr"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -29,8 +29,8 @@ class WithSoftmax(Evaluator):
     """Subnets that end in probabilities."""
 
     @override
-    def calibrated(self, architecture: Architecture) -> torch.nn.Module:
-        return torch.nn.Sequential(super().calibrated(architecture), torch.nn.Softmax(1)).eval()
+    def calibrated(self, architecture: Architecture, on_batch: Callable[[], None] = lambda: None) -> torch.nn.Module:
+        return torch.nn.Sequential(super().calibrated(architecture, on_batch), torch.nn.Softmax(1)).eval()
 
 
 class Told(Silent):
@@ -58,11 +58,11 @@ def test_operators_without_a_template_are_searched_for(tmp_path: Path, monkeypat
     candidate = Candidate(evaluator.space.smallest(), 0.3, 0.05)
     reporter = Told()
     with open_bench(target.model_copy(update={"measurement": quick}), tmp_path / "records.jsonl") as bench:
-        CandidateBuilder(evaluator, bench, 0, reporter).build(candidate)
+        CandidateBuilder(evaluator, bench, 1.0, 0, reporter).build(candidate)
         assert not bench.searched.exists()  # no time for it, so by the default schedule
         monkeypatch.setattr(candidate_builder, "tune", in_no_time)  # so that all of it is left for the search
         monkeypatch.setattr(search, "search_leftovers", partial(search.search_leftovers, trials=4))
-        built = CandidateBuilder(evaluator, bench, 5, reporter).build(candidate)
+        built = CandidateBuilder(evaluator, bench, 1.0, 5, reporter).build(candidate)
         assert TuningDatabase(bench.searched).records.get_all_tuning_records()
     assert built.lowered.sample_output.sum() == pytest.approx(1, abs=1e-5)  # what build compared the library's with
     (said,) = {line for line in reporter.lines if line.startswith("no kernel template for")}
@@ -75,7 +75,7 @@ def test_kernels_and_operators_share_the_time(tmp_path: Path, monkeypatch: pytes
     evaluator = WithSoftmax(find_supernet(DEFAULT_SUPERNET), calibration_images=20, held_out_images=20)
     reporter = Told()
     with open_bench(load_target("local"), tmp_path / "records.jsonl") as bench:
-        CandidateBuilder(evaluator, bench, 0.01, reporter).build(Candidate(evaluator.space.smallest(), 0.3, 0.05))
+        CandidateBuilder(evaluator, bench, 1.0, 0.01, reporter).build(Candidate(evaluator.space.smallest(), 0.3, 0.05))
         assert not bench.searched.exists()
     (said,) = {line for line in reporter.lines if line.startswith("no kernel template for")}
     assert "softmax" in said

@@ -144,7 +144,7 @@ def test_a_supernet_whose_metadata_is_damaged(deploy, copied, damage):
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
-        ("name", "../../x", "name: String should match pattern"),
+        ("name", "../../x", "name: '../../x' is no name: use at most 100 letters"),
         ("std", [0.25, 0, 0.25], "std.1: Input should be"),
         ("std", [0.25, float("nan"), 0.25], "std.1: Input should be a finite number"),
     ],
@@ -274,6 +274,12 @@ def test_an_output_directory_that_cannot_be_written_is_noticed_before_the_work(d
     assert "search:" not in run.stderr
 
 
+def test_an_output_directory_where_no_bundle_can_be_run_is_noticed_before_the_work(deploy, small_disk):
+    run = deploy(out=small_disk("noexec") / "bundle")
+    run.fails(2, "is mounted noexec", "--out")
+    assert "search:" not in run.stderr
+
+
 def test_a_runs_folder_that_can_not_be_written_is_noticed_before_the_work(commands, supernet, null_runs, small_disk):
     disk = small_disk("size=20m")
     shutil.copytree(null_runs, disk / "runs")
@@ -282,6 +288,9 @@ def test_a_runs_folder_that_can_not_be_written_is_noticed_before_the_work(comman
     run = commands.run("deploy", *options, "--latency", 1)
     run.fails(2, "cannot write", "Read-only file system")
     assert "search:" not in run.stderr
+    searched = commands.run("search", *options[:-2])
+    assert searched.code == 0, "who may only read a profile may search"
+    assert "not kept: cannot write" in searched.stderr
 
 
 @pytest.mark.slow
@@ -310,7 +319,7 @@ STRANGER = 12345
 AS_STRANGER = (
     *("setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"),
     *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),  # Python may lie in root's home
-    *("env", "-u", "HOME", "-u", "USER", "-u", "LOGNAME"),
+    *("env", "-u", "HOME", "-u", "USER", "-u", "LOGNAME", "-u", "OFA_TVM_STATE"),
 )
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ofa_tvm.predictors.accuracy import AccuracyPredictor
 from ofa_tvm.predictors.accuracy_training import train
 from ofa_tvm.predictors.latency import LatencyPredictor
 from ofa_tvm.space.architecture import Architecture
@@ -96,5 +98,9 @@ def accuracy_records(draw: Draw, true_accuracy: Callable[[Architecture], float])
 
 
 @pytest.fixture(scope="session")
-def accuracy_predictor(space: SearchSpace, accuracy_records: list[tuple[Architecture, float]]):
-    return train(space, accuracy_records)
+def accuracy_predictor(
+    shared: Callable[..., Path], space: SearchSpace, accuracy_records: list[tuple[Architecture, float]]
+) -> AccuracyPredictor:
+    """Trained by one of pytest's workers for all of them."""
+    folder = shared("accuracy_predictor", lambda folder: train(space, accuracy_records).save(folder / "predictor", {}))
+    return AccuracyPredictor.load(folder / "predictor")

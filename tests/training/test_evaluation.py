@@ -88,7 +88,7 @@ def test_the_ends_of_the_scale_are_accuracies(record, tmp_path, accuracy):
 def test_the_field_at_fault_is_named(record, tmp_path):
     path = tmp_path / "accuracy.jsonl"
     append_accuracy_record(path, dataclasses.replace(record, accuracy=float("nan")))
-    with pytest.raises(InvalidRecordError, match=r"line 1: .*accuracy: Input should be a finite number"):
+    with pytest.raises(InvalidRecordError, match=r"line 1: accuracy: NaN is no number"):
         read_accuracy_records(path, record.weights_sha256)
 
 
@@ -147,5 +147,5 @@ def test_a_damaged_line(record, tmp_path, damage):
     with path.open("a") as stream:
         stream.write(damage(record.to_dict()) + "\n")
     append_accuracy_record(path, record)
-    with pytest.raises(InvalidRecordError, match=r"accuracy.jsonl, line 2: not a"):
+    with pytest.raises(InvalidRecordError, match=r"accuracy.jsonl, line 2: (not a|\w+: NaN is no number)"):
         read_accuracy_records(path, record.weights_sha256)

@@ -98,7 +98,7 @@ def test_searches_that_ended_are_remembered_by_their_trials(tmp_path: Path) -> N
         ("[-0.001]", "ran for -0.001 s"),
         ("[3601]", "ran for 3601.0 s"),
         ("[]", "has no latency"),
-        ("[NaN]", "holds NaN"),
+        ("[NaN]", r"1\.1\.0: NaN is no number"),
     ],
 )
 def test_a_latency_that_cannot_be_is_refused_with_its_line(

@@ -69,7 +69,7 @@ def compare_subnets(
 def _general_search(subject: Subject, target: Target, records: Path, folder: Path, minutes: float) -> dict[str, Any]:
     """Search for so long, for this subnet alone; what was tried."""
     from ofa_tvm.compiler.general_search.subnet import search_subnet
-    from ofa_tvm.compiler.kernel_bench import open_bench
+    from ofa_tvm.compiler.open_bench import open_bench
 
     say(f"MetaSchedule's general search for {minutes:g} min")
     with open_bench(target, records, None, say) as bench:

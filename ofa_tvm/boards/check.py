@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tvm.compiler.cpu_features import architecture_of, unsupported_features
-from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
+from ofa_tvm.compiler.kernel_bench import KernelBench
+from ofa_tvm.compiler.open_bench import open_bench
 from ofa_tvm.errors import MeasurementError, NumericalMismatchError, UsageError
 from ofa_tvm.measurement.device import Device
 from ofa_tvm.measurement.device_info import DeviceInfo
@@ -72,7 +73,7 @@ def check_devices(target: Target, tracker: str | None, say: Callable[[str], None
     UsageError
         The target has no device.
     InvalidTargetError, CompileError, DeviceError
-        As `ofa_tvm.compiler.kernel_bench.open_bench`.
+        As `ofa_tvm.compiler.open_bench.open_bench`.
     """
     if target.device.kind == "null":
         raise UsageError(f"target {target.name!r} has no device to check: its latencies are computed")

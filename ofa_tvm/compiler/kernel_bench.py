@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from ofa_tvm.compiler.cold_weights import Rotations
-from ofa_tvm.compiler.identity import identity_of
 from ofa_tvm.compiler.kernel_check import REFERENCE as REFERENCE
 from ofa_tvm.compiler.kernel_check import Float32Array, reference_inputs, reference_outputs
 from ofa_tvm.compiler.kernel_libraries import KernelLibraries, KernelLibrary, Kernels
@@ -20,69 +18,14 @@ from ofa_tvm.compiler.templates import Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.errors import MeasurementError
 from ofa_tvm.lowering.check import check_outputs
-from ofa_tvm.measurement.device_state import warnings_before_measuring
-from ofa_tvm.measurement.devices import open_farm
 from ofa_tvm.measurement.farm import Farm
-from ofa_tvm.measurement.foreign_records import foreign_cpus
 from ofa_tvm.measurement.job import KernelJob, RunsKernels
 from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome, host_versions, now
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
-from ofa_tvm.measurement.turn import turn, turn_on_this_host
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import Target
 
 _PROBLEMS_KEPT = 32
-
-
-@contextlib.contextmanager
-def open_bench(
-    target: Target,
-    records: Path,
-    tracker: str | None = None,
-    say: Callable[[str], None] = lambda _line: None,
-    *,
-    warn_of_clocks: bool = True,
-) -> Iterator[KernelBench]:
-    """A bench on the target's devices, for as long as the context lasts; `say` is told what the user should know.
-
-    Unless `warn_of_clocks` is off, that a device's clock moves or is held down is among it.
-
-    Beside the records lie the kernels' object code, which is compiled again where it is missing, and what
-    MetaSchedule's search has found.
-
-    Raises
-    ------
-    InvalidTargetError, CompileError
-        As `Toolchain.of`.
-    InvalidRecordError
-        As `RecordStore`.
-    OutputError
-        As `turn`: benches for the same records take turns.
-    UsageError, DeviceError
-        As `open_farm`.
-    """
-    toolchain = Toolchain.of(target)
-    objects = KernelObjects(toolchain.tvm_target, toolchain.machine, records.parent / "kernels")
-    identity = identity_of(target, toolchain)
-    searched = records.parent / "metaschedule" / identity.digest
-    with contextlib.ExitStack() as stack:
-        if target.device.kind == "local":
-            stack.enter_context(turn_on_this_host(say))
-        stack.enter_context(turn(records, say))
-        store = RecordStore(records, identity)
-        if left_aside := store.left_aside():
-            say(left_aside)
-        farm = stack.enter_context(open_farm(target, tracker, say))
-        if warn_of_clocks:
-            for warning in warnings_before_measuring(farm.open_devices, target):
-                say(warning)
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ofa_tvm."))
-        if others := foreign_cpus(store, farm.devices):
-            say(
-                f"{records} has latencies of {' and '.join(others)}, which are compared with those of {farm.name}; "
-                "give --runs another folder to begin anew"
-            )
-        yield KernelBench(target, toolchain, objects, farm, store, searched, Path(folder))
 
 
 class KernelBench:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ofa_tvm.compiler.cold_weights import Rotations
 from ofa_tvm.compiler.identity import identity_of
-from ofa_tvm.compiler.kernel_bench import open_bench
+from ofa_tvm.compiler.open_bench import open_bench
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.compiler.tuning import Tuner
 from ofa_tvm.compiler.tuning_search import Searches, TuningSettings

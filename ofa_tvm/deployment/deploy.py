@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ofa_tvm.compiler.kernel_bench import open_bench
+from ofa_tvm.compiler.open_bench import open_bench
 from ofa_tvm.deployment.attempt import AnyAttempt, Attempt
 from ofa_tvm.deployment.candidate_builder import CandidateBuilder
 from ofa_tvm.deployment.deliver import deliver

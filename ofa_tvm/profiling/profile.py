@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.compiler.kernel_bench import open_bench
+from ofa_tvm.compiler.open_bench import open_bench
 from ofa_tvm.errors import MeasurementError
 from ofa_tvm.predictors.latency import MIN_SUBNETS, LatencyPredictor
 from ofa_tvm.predictors.metrics import Metrics

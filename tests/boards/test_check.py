@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from ofa_tvm.boards.check import DeviceReport, check_devices, examine
-from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
+from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.kernel_check import reference_output
+from ofa_tvm.compiler.open_bench import open_bench
 from ofa_tvm.cpuinfo import cpu_features_of
 from ofa_tvm.errors import MeasurementError, UsageError
 from ofa_tvm.measurement.device import Device, Float32Array

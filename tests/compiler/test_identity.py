@@ -10,7 +10,7 @@ import pytest
 
 from ofa_tvm.compiler import machine
 from ofa_tvm.compiler.identity import identity_of
-from ofa_tvm.compiler.kernel_bench import open_bench
+from ofa_tvm.compiler.open_bench import open_bench
 from ofa_tvm.compiler.templates import Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.measurement.identity import Settings

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from ofa_tvm.compiler import kernel_bench, kernel_libraries
-from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
+from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.kernel_check import reference_outputs
 from ofa_tvm.compiler.kernel_libraries import KernelLibraries
 from ofa_tvm.compiler.kernels import KernelObjects
+from ofa_tvm.compiler.open_bench import open_bench
 from ofa_tvm.compiler.schedules import Schedules
 from ofa_tvm.compiler.templates import TEMPLATES, Parameters
 from ofa_tvm.errors import (

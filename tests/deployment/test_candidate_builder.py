@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from ofa_tvm.compiler.general_search import search
 from ofa_tvm.compiler.general_search.database import TuningDatabase
-from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
+from ofa_tvm.compiler.kernel_bench import KernelBench
+from ofa_tvm.compiler.open_bench import open_bench
 from ofa_tvm.compiler.tuning import TuningReport, tune
 from ofa_tvm.deployment import candidate_builder
 from ofa_tvm.deployment.candidate_builder import CandidateBuilder

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 from typing_extensions import override
 
-from ofa_tvm.compiler.kernel_bench import open_bench
+from ofa_tvm.compiler.open_bench import open_bench
 from ofa_tvm.compiler.tuning import tune
 from ofa_tvm.deployment import candidate_builder
 from ofa_tvm.deployment.candidate_builder import CandidateBuilder

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
+from ofa_tvm.compiler.kernel_bench import KernelBench
+from ofa_tvm.compiler.open_bench import open_bench
 from ofa_tvm.compiler.templates import TEMPLATES
 from ofa_tvm.measurement.protocol import Measurement
 from ofa_tvm.predictors.latency import LatencyPredictor

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ofa_tvm.compiler.kernel_bench import open_bench
+from ofa_tvm.compiler.open_bench import open_bench
 from ofa_tvm.compiler.templates import TEMPLATES
 from ofa_tvm.errors import CompileError, MeasurementError
 from ofa_tvm.lowering.lower import lower

@@ -14,7 +14,8 @@ from tvm import relax
 from tvm.target import Target
 
 from ofa_tvm.compiler.general_search import search
-from ofa_tvm.compiler.kernel_bench import KernelBench, open_bench
+from ofa_tvm.compiler.kernel_bench import KernelBench
+from ofa_tvm.compiler.open_bench import open_bench
 from ofa_tvm.compiler.pipeline import simplify_and_pack
 from ofa_tvm.lowering.relax_import import import_onnx
 from ofa_tvm.targets import load_target

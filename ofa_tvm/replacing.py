@@ -27,14 +27,18 @@ def cradle_of(path: Path) -> Iterator[Path]:
     """An empty folder that may become `path`, with `put_in_place`; what is left of it in the end is removed."""
     while True:
         cradle = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=_SUFFIX))
-        with _opened(cradle) as descriptor:
+        with contextlib.ExitStack() as stack:
+            try:
+                descriptor = stack.enter_context(_opened(cradle))
+            except FileNotFoundError:
+                continue  # as below, and it has already removed it
             if _lock(descriptor) is False or not cradle.exists():
                 continue  # in the moment before it was locked, another process took it for an abandoned one
             try:
                 (cradle / _NEW).mkdir()
                 yield cradle / _NEW
             finally:
-                shutil.rmtree(cradle, ignore_errors=True)
+                _end(cradle, path)
             return
 
 
@@ -44,7 +48,7 @@ def put_in_place(new: Path, path: Path) -> None:
     Raises
     ------
     OSError
-        It can't be, and all is as it was; NotADirectoryError if `path` is no folder.
+        It can't be, and all will be as it was; NotADirectoryError if `path` is no folder.
     """
     if not os.path.lexists(path):
         new.rename(path)
@@ -53,13 +57,8 @@ def put_in_place(new: Path, path: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "a file is there", str(path))
     if _exchange(new, path):
         return
-    old = new.parent / _OLD
-    path.rename(old)
-    try:
-        new.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
+    path.rename(new.parent / _OLD)  # the cradle's end puts it back, whatever stops us here
+    new.rename(path)
 
 
 def recover(path: Path) -> None:
@@ -68,9 +67,14 @@ def recover(path: Path) -> None:
         with contextlib.suppress(OSError), _opened(cradle) as descriptor:
             if not _lock(descriptor):
                 continue
-            if (cradle / _OLD).exists() and not os.path.lexists(path):
-                (cradle / _OLD).rename(path)
-            shutil.rmtree(cradle, ignore_errors=True)
+            _end(cradle, path)
+
+
+def _end(cradle: Path, path: Path) -> None:
+    """Remove a cradle; the old folder in it, if nothing has taken its place, goes back there first."""
+    if (cradle / _OLD).exists() and not os.path.lexists(path):
+        (cradle / _OLD).rename(path)
+    shutil.rmtree(cradle, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ STAGES = (
     "deployment",
 )
 COMMAND_SUPPORT = ("streams", "interruption", "display", "device_tables", "options", "console", "workspace", "entry")
-COMMANDS = ("train", "accuracy", "tune", "profile", "search", "deploy", "devices", "report")
+COMMANDS = ("train", "accuracy", "tune", "profile", "search", "deploy", "devices")
 RANKS = {name: rank for rank, name in enumerate((*FOUNDATION, *STAGES, *COMMAND_SUPPORT, *COMMANDS))}
 LAST = max(RANKS.values())
 TORCH_HOMES = ("supernet", "training", "lowering")
@@ -84,6 +84,10 @@ def rank(module: str) -> int:
     if module.endswith(".__main__") or name in COMMANDS:
         return LAST
     return RANKS[name] if name else -1
+
+
+def test_every_place_in_the_order_is_there():
+    assert set(RANKS) == {place(module) for module in MODULES} - {None}
 
 
 @pytest.mark.parametrize("module", MODULES)

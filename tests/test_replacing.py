@@ -6,6 +6,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 
@@ -149,6 +150,43 @@ def test_a_second_rename_that_fails_puts_the_old_one_back(tmp_path, monkeypatch)
     with pytest.raises(OutputError, match="No space left"):
         write(path, "new")
     assert content(path) == "old"
+
+
+def test_interrupted_between_two_renames_the_old_one_comes_back(tmp_path, monkeypatch):
+    """Even where the interruption comes in no statement's reach, as just after the first rename."""
+    monkeypatch.setattr(replacing, "_exchange", lambda _one, _other: False)
+    path = tmp_path / "bundle"
+    write(path, "old")
+    rename = type(path).rename
+
+    def interrupted(source, target):
+        rename(source, target)
+        if target.name == "old":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(path), "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(path, "new")
+    assert content(path) == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("when", ["before it is opened", "before it is locked"])
+def test_a_cradle_that_another_took_for_abandoned_is_made_again(tmp_path, monkeypatch, when):
+    function = {"before it is opened": "_opened", "before it is locked": "_lock"}[when]
+    original, left = getattr(replacing, function), [1]
+
+    def late(argument):
+        if left:
+            left.pop()
+            for cradle in tmp_path.iterdir():
+                shutil.rmtree(cradle)
+        return original(argument)
+
+    monkeypatch.setattr(replacing, function, late)
+    write(tmp_path / "bundle", "new")
+    assert content(tmp_path / "bundle") == "new"
+    assert [file.name for file in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_who_still_works_is_left_alone(tmp_path):

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from ofa_tvm.interruption import INTERRUPTED
 from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.metadata import find_supernet
+
+from .processes import await_true
 
 SMALL = ("--scale", "0.002", "--width", "0.25", "--resolutions", "32:36", "--name", "small")
 STEPS = 19
@@ -40,9 +41,8 @@ def start():
 
 
 def wait_for(path, process):
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
+    await_true(lambda: path.exists() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()[1]
 
 
 def test_interrupted_then_resumed(start, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ofa_tvm.compiler.kernel_bench import KernelBench
-from ofa_tvm.errors import StageError
+from ofa_tvm.errors import DeviceError, StageError
 from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.measurement.protocol import Measurement
 from ofa_tvm.measurement.speeds import Speeds
@@ -36,7 +36,7 @@ def measure_steadily(bench: KernelBench, job: SubnetJob, budget_ms: float, speed
     while len(found) < MEASUREMENTS:
         try:
             found.append(bench.farm.measure(job, bench.reference, bench.target.measurement))
-        except StageError:
+        except (StageError, DeviceError):  # whoever asks for the device next hears of it again
             if not found:
                 raise
             break

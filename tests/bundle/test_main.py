@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from ..processes import PATIENCE_S, lives
+from ..processes import PATIENCE_S, await_true, lives
 
 
 def test_verify_says_what_held(pristine, command):
@@ -137,9 +136,8 @@ def test_an_interrupted_verification_leaves_no_process(bundle, forge, tmp_path, 
     line = [sys.executable, "-m", "ofa_tvm.bundle", "verify", str(bundle)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True) as command:
-        while not started.exists():
-            assert command.poll() is None
-            time.sleep(0.05)
+        await_true(lambda: started.exists() or command.poll() is not None)
+        assert command.poll() is None
         command.send_signal(number)
         _, log = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 130

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ofa_tvm.deployment.latency import MEASUREMENTS, bound_ms, measure_steadily
-from ofa_tvm.errors import MeasurementError
+from ofa_tvm.errors import DeviceUnavailableError, MeasurementError, OfaTvmError
 from ofa_tvm.measurement.protocol import Measurement
 from ofa_tvm.measurement.speeds import Speeds
 
@@ -53,10 +53,11 @@ def test_it_ends_with_the_steadiest_if_none_is_steady() -> None:
     assert len(bench.left) == 4 - MEASUREMENTS
 
 
-def test_what_was_measured_outlives_a_later_failure() -> None:
-    assert drifts(Drifting(0.4, MeasurementError("late"))) == [0.4]
-    with pytest.raises(MeasurementError):
-        drifts(Drifting(MeasurementError("late")))
+@pytest.mark.parametrize("kind", [MeasurementError, DeviceUnavailableError])
+def test_what_was_measured_outlives_a_later_failure(kind: type[OfaTvmError]) -> None:
+    assert drifts(Drifting(0.4, kind("late"))) == [0.4]
+    with pytest.raises(kind):
+        drifts(Drifting(kind("at once")))
 
 
 def test_a_budget_within_the_drift_is_measured_again_however_small_the_drift() -> None:

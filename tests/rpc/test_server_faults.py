@@ -20,7 +20,7 @@ import psutil
 import pytest
 from tvm.rpc import base
 
-from ..processes import PATIENCE_S
+from ..processes import PATIENCE_S, await_true
 
 VANISHED_LIMIT_S = 180.0
 PIDFD_GETFD = 438  # the same number on all machines
@@ -227,10 +227,11 @@ def test_client_whose_machine_vanishes_does_not_hold_the_device(farm, other_mach
             assert client.stdout is not None
             assert int(client.stdout.readline()) == base.RPC_CODE_SUCCESS
         ip("-n", other_machine, "route", "add", "blackhole", "198.51.100.1/32")  # it hears, and is not heard any more
-        deadline = time.monotonic() + VANISHED_LIMIT_S
-        while not all(farm.free(kind) for kind in kinds):
-            assert time.monotonic() < deadline, [server.log for server in servers.values()]
-            time.sleep(0.2)
+        await_true(
+            lambda: all(farm.free(kind) for kind in kinds),
+            VANISHED_LIMIT_S,
+            lambda: [server.log for server in servers.values()],
+        )
         assert not any(server.sessions() for server in servers.values())
 
 

@@ -19,9 +19,8 @@ from tvm.tirx.analysis import undefined_vars
 
 from ofa_tvm.compiler.machine import SHARED_MACS
 
-# TVM's loops, blocks and iteration variables have no types of their own that mypy could see.
+# TVM's loops and blocks have no types of their own that mypy could see.
 Loop: TypeAlias = Any
-Iteration: TypeAlias = Any
 
 SPATIAL, REDUCTION = 0, 2
 ROWS = 4

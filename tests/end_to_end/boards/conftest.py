@@ -31,7 +31,6 @@ from ...processes import await_true, free_port, send, words_of
 REPOSITORY = Path(__file__).parents[3]
 LIMIT_S = 180.0
 TARGET = "rasp4-emulated"
-SERVER = "ofa_tvm-rpc-server"
 BECOMES_DEVICES = ("emulate", "setup", "start")
 """Subcommands of devices that leave something running on purpose."""
 

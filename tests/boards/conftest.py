@@ -45,9 +45,11 @@ class SshBoard:
         number = next(self.numbers)  # the kernel takes its time to remove a namespace: no name comes twice
         self.namespace = f"ofatvm{os.getpid() % 10000}n{number}"
         worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-        # Workers have networks apart, for the numbers of their processes are close.
-        subnet = f"10.214.{worker % 4 * 64 + (os.getpid() + number) % 64}"
-        self.host_address, self.address = f"{subnet}.1", f"{subnet}.2"
+        # Workers have networks apart, for the numbers of their processes are close; and one makes more than a hundred
+        # boards, of which the first may be there to the end.
+        third, fourth = divmod((os.getpid() + number) % (64 * 64), 64)
+        subnet = f"10.214.{worker % 4 * 64 + third}"
+        self.host_address, self.address = f"{subnet}.{4 * fourth + 1}", f"{subnet}.{4 * fourth + 2}"
         self.identity = folder / "client"
         for name in ("client", "host"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
@@ -95,7 +97,7 @@ class SshBoard:
             command[4:4] = ["sh", "-ec", self._add_user(), "sh"]
         with (self.folder / "sshd.log").open("ab") as log:
             self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        await_true(self._answers)
+        await_true(self._answers, what=lambda: f"{self.address}: {(self.folder / 'sshd.log').read_text()}")
 
     def _add_user(self) -> str:
         """Make a user that only the board knows, with a home that is gone with the board."""

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.errors import InvalidRecordError
+from ofa_tvm.errors import InvalidRecordError, UsageError
 from ofa_tvm.files import output_errors, write_json
 from ofa_tvm.names import check_plain
 
 DEFAULT_ROOT = Path("runs")
+
+_BESIDE_TARGETS = ("supernets",)
+_BESIDE_SUPERNETS = ("records.jsonl", "records.lock", "kernels", "metaschedule")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Workspace:
     Raises
     ------
     UsageError
-        On creation: a name is a path, and would lead somewhere else.
+        On creation: a name is a path, and would lead somewhere else; or the name of something that lies there.
     """
 
     root: Path
@@ -43,8 +46,10 @@ class Workspace:
 
     def __post_init__(self) -> None:
         check_plain(self.target, "target")
+        _check_free(self.target, "target", _BESIDE_TARGETS)
         if self.supernet:
             check_plain(self.supernet, "supernet")
+            _check_free(self.supernet, "supernet", _BESIDE_SUPERNETS)
 
     @property
     def records(self) -> Path:
@@ -105,6 +110,11 @@ class Workspace:
     @property
     def _folder(self) -> Path:
         return self.root / self.target / self.supernet
+
+
+def _check_free(name: str, what: str, taken: tuple[str, ...]) -> None:
+    if name in taken:
+        raise UsageError(f"{what} {name!r}: the folder of that name holds something else; give the {what} another name")
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,14 @@ def test_a_name_that_is_a_path_leads_nowhere(name):
         Workspace(Path("runs"), "local", name)
 
 
+def test_a_name_is_not_that_of_what_lies_beside_it():
+    with pytest.raises(UsageError, match="target 'supernets': the folder of that name holds something else"):
+        Workspace(Path("runs"), "supernets", "characters")
+    for name in ("records.jsonl", "records.lock", "kernels", "metaschedule"):
+        with pytest.raises(UsageError, match=f"supernet '{name}': .*give the supernet another name"):
+            Workspace(Path("runs"), "local", name)
+
+
 def test_a_target_has_a_name_and_a_supernet_may_have_none():
     with pytest.raises(UsageError, match=r"target '' is no name"):
         Workspace(Path("runs"), "", "characters")

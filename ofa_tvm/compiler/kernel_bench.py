@@ -9,11 +9,14 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import tvm
+
 from ofa_tvm.compiler.cold_weights import Rotations
 from ofa_tvm.compiler.kernel_check import REFERENCE as REFERENCE
 from ofa_tvm.compiler.kernel_check import Float32Array, reference_inputs, reference_outputs
 from ofa_tvm.compiler.kernel_libraries import KernelLibraries, KernelLibrary, Kernels
-from ofa_tvm.compiler.kernels import KernelObjects
+from ofa_tvm.compiler.kernels import KernelObjects, ScheduleOf
+from ofa_tvm.compiler.library import CompiledSubnet, compile_subnet
 from ofa_tvm.compiler.templates import Parameters
 from ofa_tvm.compiler.toolchain import Toolchain
 from ofa_tvm.errors import MeasurementError
@@ -74,6 +77,25 @@ class KernelBench:
             As `Device.run_kernel`.
         """
         return self._prove(self.reference, device)
+
+    def compile(self, imported: tvm.IRModule, schedule_of: ScheduleOf) -> CompiledSubnet:
+        """Compile an imported subnet for the target, with kernels that were compiled and operators that were searched.
+
+        Raises
+        ------
+        CompileError
+            As `compile_subnet`.
+        """
+        toolchain = self.toolchain
+        return compile_subnet(
+            imported,
+            toolchain.tvm_target,
+            toolchain.machine,
+            schedule_of,
+            toolchain.cross_compiler,
+            self.objects,
+            self.searched,
+        )
 
     def measured(self, workload: Workload, parameters: Parameters) -> bool:
         """Whether this kernel has a record on the target, a failed one included."""

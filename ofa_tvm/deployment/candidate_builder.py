@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from functools import partial
 
 from ofa_tvm.compiler.kernel_bench import KernelBench
-from ofa_tvm.compiler.library import CompiledSubnet, compile_subnet
 from ofa_tvm.compiler.tuning import TuningReport, tune
 from ofa_tvm.deployment.attempt import Attempt
 from ofa_tvm.deployment.latency import bound_ms, measure_steadily
@@ -75,9 +74,9 @@ class CandidateBuilder:
         say(_told(tuning, self._tune_minutes))
         # 5. Compile it with the kernels of now; search operators without a template, if there are any and time is left.
         history = SubnetHistory(self._evaluator.space, bench.store, bench.toolchain.machine)
-        compiled = self._compiled(lowered, history)
+        compiled = bench.compile(lowered.imported, history.schedules)
         if compiled.leftovers and self._tune_minutes and self._searched(lowered, compiled.leftovers, deadline_s):
-            compiled = self._compiled(lowered, history)
+            compiled = bench.compile(lowered.imported, history.schedules)
         # 6. Link it. Each library gets a name of its own: a loader gives back an old one of the same name.
         self._built += 1
         job = SubnetJob(bench.folder / f"library_{self._built}.so", lowered.sample_input.shape, compiled.workloads)
@@ -97,18 +96,6 @@ class CandidateBuilder:
         )
         comparable_ms, known_ms = speeds.comparable_ms(measurement), bound_ms(measurement, speeds)
         return Attempt(candidate, accuracy, tuning, measurement, comparable_ms, known_ms, lowered, job.library)
-
-    def _compiled(self, lowered: LoweredSubnet, history: SubnetHistory) -> CompiledSubnet:
-        bench, toolchain = self._bench, self._bench.toolchain
-        return compile_subnet(
-            lowered.imported,
-            toolchain.tvm_target,
-            toolchain.machine,
-            history.schedules,
-            toolchain.cross_compiler,
-            bench.objects,
-            bench.searched,
-        )
 
     def _searched(self, lowered: LoweredSubnet, leftovers: Iterable[str], deadline_s: float) -> bool:
         """Search for schedules of operators, if there is time left."""

@@ -9,7 +9,6 @@ from functools import partial
 
 from ofa_tvm.compiler.kernel_bench import KernelBench
 from ofa_tvm.compiler.kernels import ScheduleOf
-from ofa_tvm.compiler.library import compile_subnet
 from ofa_tvm.compiler.workers import map_in_workers
 from ofa_tvm.errors import CompileError, StageError
 from ofa_tvm.lowering.check import check_outputs
@@ -107,17 +106,7 @@ def _build(
 ) -> _Sample:
     with one_torch_thread():
         lowered = lower(supernet.extract(architecture), random_image(architecture.resolution, seed=0))
-    toolchain = bench.toolchain
-    compiled = compile_subnet(
-        lowered.imported,
-        toolchain.tvm_target,
-        toolchain.machine,
-        schedule_of,
-        toolchain.cross_compiler,
-        bench.objects,
-        bench.searched,
-    )
-    compiled.export(job.library)
+    bench.compile(lowered.imported, schedule_of).export(job.library)
     return _Sample(lowered.sample_input, lowered.sample_output)
 
 

@@ -23,7 +23,7 @@ from ofa_tvm.errors import MeasurementError
 from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.measurement.farm import Farm
 from ofa_tvm.measurement.job import KernelJob, RunsKernels
-from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome, host_versions, now
+from ofa_tvm.measurement.protocol import Measurement, Outcome, not_built
 from ofa_tvm.measurement.records import KernelRecord, RecordStore
 from ofa_tvm.space.workload import Workload
 from ofa_tvm.targets import Target
@@ -148,7 +148,7 @@ class KernelBench:
     def _measure(self, kernels: Kernels, screening: bool, on_done: Callable[[int], None], deadline_s: float) -> None:
         reasons = self._libraries.compile(kernels)
         if reasons:
-            self._record(kernels, {w: _not_built(why) for w, why in reasons.items()}, screening)
+            self._record(kernels, {w: not_built(why) for w, why in reasons.items()}, screening)
             on_done(len(reasons))
             kernels = {workload: p for workload, p in kernels.items() if workload not in reasons}
         if not kernels or time.monotonic() >= deadline_s:
@@ -220,7 +220,3 @@ class KernelBench:
     def _pose(self, workload: Workload) -> tuple[tuple[Float32Array, ...], tuple[Float32Array, ...]]:
         inputs = reference_inputs(workload, self.toolchain.machine)
         return inputs, reference_outputs(workload, self.toolchain.machine, inputs)
-
-
-def _not_built(why: str) -> MeasurementFailure:
-    return MeasurementFailure(why, "none: not built", now(), host_versions())

@@ -82,6 +82,9 @@ class MeasurementFailure:
 
 Outcome = Measurement | MeasurementFailure
 
+NOT_BUILT = "none: not built"
+"""In the place of a device's name, where a job never came to one."""
+
 
 def median_and_spread(samples_ms: Sequence[float]) -> tuple[float, float]:
     """Median, and interquartile range over the median."""
@@ -114,6 +117,16 @@ def measurement(
 def relative_drift(before_ms: float, after_ms: float) -> float:
     """Change of the reference kernel's latency."""
     return abs(after_ms - before_ms) / before_ms
+
+
+def failed_on(device: str, why: object) -> MeasurementFailure:
+    """The outcome, as of now, of a job that failed on a device, and why: a line of text, or the error that says it."""
+    return MeasurementFailure(str(why), device, now(), host_versions())
+
+
+def not_built(why: object) -> MeasurementFailure:
+    """The outcome, as of now, of a job that never came to a device."""
+    return failed_on(NOT_BUILT, why)
 
 
 def now() -> str:

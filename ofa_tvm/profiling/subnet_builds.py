@@ -15,8 +15,7 @@ from ofa_tvm.lowering.check import check_outputs
 from ofa_tvm.lowering.lower import lower
 from ofa_tvm.lowering.outputs import Array, random_image
 from ofa_tvm.measurement.job import SubnetJob
-from ofa_tvm.measurement.protocol import MeasurementFailure
-from ofa_tvm.profiling.subnet_history import failed_on, not_built
+from ofa_tvm.measurement.protocol import MeasurementFailure, failed_on, not_built
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.mobilenet_v3 import INPUT_CHANNELS, workloads
 from ofa_tvm.supernet.network import Supernet

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from ofa_tvm.compiler.machine import Machine
 from ofa_tvm.compiler.schedules import Schedules
-from ofa_tvm.errors import InvalidArchitectureError, StageError
-from ofa_tvm.measurement.protocol import Measurement, MeasurementFailure, Outcome, host_versions, now
+from ofa_tvm.errors import InvalidArchitectureError
+from ofa_tvm.measurement.protocol import NOT_BUILT, Measurement, Outcome, host_versions
 from ofa_tvm.measurement.records import RecordStore, SubnetRecord
 from ofa_tvm.measurement.speeds import Speeds
 from ofa_tvm.space.architecture import Architecture
@@ -16,8 +16,6 @@ from ofa_tvm.space.search_space import SearchSpace
 
 DEVICE_TRIES = 2
 """A subnet that failed on a device is tried once more, in a later run: the device may have been at fault."""
-
-_NOT_BUILT = "none: not built"
 
 
 class SubnetHistory:
@@ -69,7 +67,7 @@ class SubnetHistory:
             return False
         if isinstance(record.outcome, Measurement):
             return True
-        if record.outcome.device == _NOT_BUILT:
+        if record.outcome.device == NOT_BUILT:
             return record.outcome.versions == host_versions()
         tries = [other for other in self._store.of_type(SubnetRecord) if other.key == record.key]
         return sum(other.error is not None for other in tries) >= DEVICE_TRIES
@@ -105,13 +103,3 @@ class SubnetHistory:
 
     def _digest(self, architecture: Architecture) -> str:
         return self.schedules.digest(workloads(self._space, architecture))
-
-
-def not_built(error: StageError) -> MeasurementFailure:
-    """The outcome of a subnet that never came to a device."""
-    return MeasurementFailure(str(error), _NOT_BUILT, now(), host_versions())
-
-
-def failed_on(device: str, error: StageError) -> MeasurementFailure:
-    """The outcome of a subnet whose library fails on a device, or computes something else there."""
-    return MeasurementFailure(str(error), device, now(), host_versions())

@@ -15,12 +15,11 @@ from ofa_tvm.errors import CompileError, MeasurementError
 from ofa_tvm.lowering.lower import lower
 from ofa_tvm.measurement.job import SubnetJob
 from ofa_tvm.measurement.null_device import SUBNET_OVERHEAD_MS, kernel_ms
-from ofa_tvm.measurement.protocol import MeasurementFailure
+from ofa_tvm.measurement.protocol import MeasurementFailure, failed_on, not_built
 from ofa_tvm.measurement.records import KernelRecord, SubnetRecord, read_records
 from ofa_tvm.measurement.task_queue import CHUNK_JOBS
 from ofa_tvm.profiling import space_profiler, subnet_builds
 from ofa_tvm.profiling.space_profiler import SpaceProfiler, kernels_to_profile, subnets_to_profile
-from ofa_tvm.profiling.subnet_history import failed_on, not_built
 from ofa_tvm.space.architecture import Architecture
 from ofa_tvm.space.mobilenet_v3 import workloads
 from ofa_tvm.space.search_space import SearchSpace
